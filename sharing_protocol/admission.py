@@ -1,0 +1,229 @@
+"""Whether an entry may be the log's next: authority, version chain, and what the statement refers to.
+
+The hub asks this before it writes, every member before it believes; both get the same answer because both ask this
+function. It needs three things of the state before the entry: the membership, the newest version of a record, and
+the entry hash of a given version.
+
+Whether a pattern's logic is sound is not asked here but in `content`: it takes a thousand times longer, depends on
+nothing in the log, and members do it when they are about to use a pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from sharing_protocol.envelope import Envelope
+from sharing_protocol.errors import Refused
+from sharing_protocol.membership import Membership, SignatureCheck, after, authorize, check_signature
+from sharing_protocol.statements import (
+    Admit,
+    ChangeAdmins,
+    Found,
+    Marking,
+    MembershipStatement,
+    Pattern,
+    RecordReference,
+    RecordStatement,
+    Sighting,
+    Statement,
+    Unknown,
+    Withdrawal,
+    parse,
+)
+
+LONGEST_VALIDITY = timedelta(days=5 * 366)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest version of a record.
+
+    Attributes:
+        type: the statement type without its action: `pattern`, `sighting`, `withdrawal`, `member`, `forum`.
+        entry: hex leaf hash of the entry that holds this version.
+        withdrawn: whether a withdrawal names it.
+    """
+
+    id: str
+    type: str
+    version: int
+    entry: str
+    author: str
+    withdrawn: bool = False
+
+
+class Records(Protocol):
+    """What admission looks up in the state before the entry."""
+
+    def head(self, record_id: str) -> Head | None:
+        """The newest version of a record."""
+        ...
+
+    def entry_of(self, record_id: str, version: int) -> str | None:
+        """Hex leaf hash of the entry with that version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an admitted entry changes.
+
+    Attributes:
+        statement: what it says.
+        membership: the state after it.
+        head: the record's new newest version.
+        withdrawn: the record that it withdraws, or None.
+    """
+
+    statement: Statement
+    membership: Membership
+    head: Head
+    withdrawn: Head | None
+
+
+def admit(
+    envelope: Envelope,
+    index: int,
+    entry: str,
+    membership: Membership,
+    records: Records,
+    check: SignatureCheck = check_signature,
+) -> Admission | Unknown:
+    """Decide on one entry, at log index `index`, whose hex leaf hash is `entry`.
+
+    Returns:
+        What it changes, or `Unknown` for a statement of a later schema or type, which changes nothing.
+
+    Raises:
+        Malformed, Refused: why it may not be there.
+    """
+    statement = parse(envelope.payload)
+    if isinstance(statement, Unknown):
+        return statement
+    authorize(membership, statement, envelope, check)
+    return consequences(statement, envelope.payload_sha256, index, entry, membership, records)
+
+
+def consequences(
+    statement: Statement, payload_sha256: str, index: int, entry: str, membership: Membership, records: Records
+) -> Admission:
+    """What a statement changes at this place, whoever signs it: `admit` without the signatures.
+
+    Whoever collects signatures asks this first, so that nobody signs what the log cannot take.
+
+    Raises:
+        Refused: why it may not be there.
+    """
+    head = _next_head(statement, entry, records)
+    withdrawn = None
+    if isinstance(statement, MembershipStatement):
+        membership = after(membership, statement, index, payload_sha256)
+    else:
+        check_dates(statement)
+        if statement.body.marking is Marking.RED:
+            raise Refused("red_needs_sealing", "TLP:RED is for named recipients only; use amber+strict", "body.marking")
+        withdrawn = _check_references(statement, records)
+    return Admission(statement, membership, head, withdrawn)
+
+
+def record_type(statement: Statement) -> str:
+    """The type of record that a statement is a version of; its id starts with it."""
+    if isinstance(statement, Found | ChangeAdmins):
+        return "forum"
+    return "member" if isinstance(statement, MembershipStatement) else statement.type
+
+
+def _next_head(statement: Statement, entry: str, records: Records) -> Head:
+    kind = record_type(statement)
+    if not statement.id.startswith(f"{kind}--"):
+        raise Refused("invalid_statement", f"the id of this statement starts with {kind}--", "id")
+    head = records.head(statement.id)
+    _check_version(statement, head)
+    author = statement.author
+    if head is not None and not isinstance(statement, MembershipStatement):
+        if head.author != author:
+            raise Refused("not_the_author", "only the lab that wrote a record can change it", "author")
+        if head.withdrawn:
+            raise Refused("withdrawn", "the record was withdrawn; submit a new one under a new id", "id")
+    _check_first(statement)
+    return Head(statement.id, kind, statement.version, entry, author)
+
+
+def _check_version(statement: Statement, head: Head | None) -> None:
+    newest = head.version if head else 0
+    if statement.version <= newest:
+        raise Refused(
+            "version_conflict",
+            f"version {statement.version} of {statement.id} is in the log with other bytes; the newest is {newest}",
+            "version",
+        )
+    if statement.version != newest + 1:
+        raise Refused(
+            "version_gap",
+            f"the next version of {statement.id} is {newest + 1}, not {statement.version}",
+            "version",
+        )
+    if statement.previous != (head.entry if head else None):
+        raise Refused("previous_mismatch", "previous must be the leaf hash of the version before", "previous")
+
+
+def _check_first(statement: Statement) -> None:
+    # A record begins with one type of statement only, and these begin nothing else.
+    first = statement.version == 1
+    begins = isinstance(statement, Found | Admit | RecordStatement)
+    if first and not begins:
+        raise Refused("unknown_member", f"{statement.id} does not exist, so nothing of it can be changed", "id")
+    if not first and isinstance(statement, Found | Admit | Withdrawal):
+        raise Refused("version_conflict", f"{statement.type} is only ever version 1", "version")
+
+
+def check_dates(statement: RecordStatement) -> None:
+    """Check that a record's times can be.
+
+    Raises:
+        Refused: `invalid_dates`.
+    """
+    body = statement.body
+    if body.valid_until <= statement.created:
+        raise Refused("invalid_dates", "valid_until is not after created", "body.valid_until")
+    if body.valid_until > statement.created + LONGEST_VALIDITY:
+        raise Refused("invalid_dates", "valid_until is more than five years away", "body.valid_until")
+    if isinstance(statement, Pattern) and statement.body.valid_from >= body.valid_until:
+        raise Refused("invalid_dates", "valid_from is not before valid_until", "body.valid_from")
+    if isinstance(statement, Sighting):
+        start, end = statement.body.period_start, statement.body.period_end
+        if start >= end or any(time.hour or time.minute or time.second for time in (start, end)):
+            raise Refused("invalid_dates", "a period is of whole days and ends after it starts", "body.period_end")
+        if end > statement.created + timedelta(days=1):
+            raise Refused("invalid_dates", "the period ends after the sighting was written", "body.period_end")
+
+
+def _check_references(statement: RecordStatement, records: Records) -> Head | None:
+    if isinstance(statement, Withdrawal):
+        reference = statement.body.record
+        head = records.head(reference.id)
+        if head is None or head.type in ("member", "forum", "withdrawal"):
+            raise Refused("unknown_record", f"there is no record {reference.id} to withdraw", "body.record")
+        if head.author != statement.author:
+            raise Refused("not_the_author", "only the lab that wrote a record can withdraw it", "body.record")
+        if head.withdrawn:
+            raise Refused("withdrawn", "the record was withdrawn before", "body.record")
+        if (reference.version, reference.entry) != (head.version, head.entry):
+            raise Refused(
+                "previous_mismatch", f"the newest version is {head.version}; withdraw that one", "body.record"
+            )
+        return head
+    if isinstance(statement, Sighting):
+        _check_exists(statement.body.pattern, records)
+    return None
+
+
+def _check_exists(reference: RecordReference, records: Records) -> None:
+    if not reference.id.startswith("pattern--") or records.entry_of(reference.id, reference.version) != reference.entry:
+        raise Refused(
+            "unknown_record",
+            f"the log has no version {reference.version} of {reference.id} with that hash",
+            "body.pattern",
+        )

@@ -1,0 +1,118 @@
+"""JSON that means one thing: what two parsers could read differently is refused.
+
+RFC 8259 leaves duplicate names, huge numbers, NaN and lone surrogates to the parser; RFC 7493 (I-JSON) rules
+them out, and so do we. Depth and size are bounded before anything else looks at the data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import NoReturn
+
+from sharing_protocol.errors import Malformed
+
+MAX_DEPTH = 32
+MAX_SAFE_INTEGER = 2**53 - 1
+
+Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+
+def loads(data: bytes, what: str = "the document") -> Json:
+    """Parse UTF-8 JSON by I-JSON's rules, at most 32 levels deep.
+
+    Raises:
+        Malformed: `malformed_json`, with what is wrong and where.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("malformed_json", f"{what} is not UTF-8 (byte {error.start})") from error
+    if text.startswith("\ufeff"):
+        raise Malformed("malformed_json", f"{what} starts with a byte order mark")
+    try:
+        value: Json = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Malformed("malformed_json", f"{what} is not JSON: {error.msg} ({where})") from error
+    except RecursionError as error:
+        raise _too_deep(what) from error
+    except _Ambiguous as error:
+        raise Malformed("malformed_json", f"{what}: {error}") from error
+    _check_depth(value, what)
+    # JSON has control characters, and UTF-8 has surrogates, only where they are escaped.
+    if b"\\u" in data:
+        _check_text(value, what)
+    return value
+
+
+def dumps(value: Json) -> bytes:
+    """Write compact UTF-8 JSON, members in the order given."""
+    return _ENCODER.encode(value).encode("utf-8")
+
+
+class _Ambiguous(ValueError):
+    pass
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise _Ambiguous(f"the member {twice[:80]!r} appears twice in one object")
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _Ambiguous(f"{name} is not a JSON number")
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > 17 or abs(int(digits)) > MAX_SAFE_INTEGER:
+        raise _Ambiguous("an integer is beyond 2^53-1, which parsers read differently")
+    return int(digits)
+
+
+def _parse_float(digits: str) -> float:
+    value = float(digits) if len(digits) <= 64 else float("inf")
+    if value in (float("inf"), float("-inf")):
+        raise _Ambiguous("a number is too large or too long to be exact everywhere")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates,
+    parse_constant=_refuse_constant,
+    parse_int=_parse_int,
+    parse_float=_parse_float,
+)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _too_deep(what: str) -> Malformed:
+    return Malformed("malformed_json", f"{what} is nested more than {MAX_DEPTH} levels deep")
+
+
+def _members(container: Json) -> Iterable[Json]:
+    return container.values() if isinstance(container, dict) else container if isinstance(container, list) else ()
+
+
+def _check_depth(value: Json, what: str) -> None:
+    level, depth = [value], 0
+    while level := [container for container in level if isinstance(container, dict | list)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise _too_deep(what)
+        level = [member for container in level for member in _members(container)]
+
+
+def _check_text(value: Json, what: str) -> None:
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        texts = [current] if isinstance(current, str) else current if isinstance(current, dict) else ()
+        for text in texts:
+            if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+                raise Malformed("malformed_json", f"{what} has U+0000 or half a surrogate pair in a string")
+        pending.extend(_members(current))

@@ -1,0 +1,26 @@
+"""Asserting a refusal: the code, and that nothing changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from sharing_protocol.envelope import Envelope
+from sharing_protocol.errors import Refused
+from tests.protocol.forum_log import ForumLog
+
+
+def refuses(log: ForumLog, made: Envelope, code: str, where: str | None = None) -> str:
+    """Offer the envelope as the next entry; it must be refused with `code`, and leave the log as it was.
+
+    Returns:
+        The sentence for people.
+    """
+    before = (log.membership, dict(log.membership.keys), dict(log.membership.members), dict(log.heads), log.size)
+    with pytest.raises(Refused) as refused:
+        log.append(made)
+    after = (log.membership, dict(log.membership.keys), dict(log.membership.members), dict(log.heads), log.size)
+    assert refused.value.code == code, refused.value.detail
+    assert before == after
+    if where is not None:
+        assert refused.value.where == where
+    return refused.value.detail
