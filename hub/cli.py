@@ -1,0 +1,212 @@
+"""`stillwatch-hub`: run the hub, bind it to a forum, check its log."""
+
+import json
+import logging
+import re
+import secrets
+import signal
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from hub import backup_commands
+from hub.app import create_app
+from hub.check import Check
+from hub.command_line import (
+    AsJson,
+    ConfigFile,
+    DatabaseUrl,
+    Home,
+    OptionalHome,
+    migrate,
+    open_database,
+    progress_bar,
+    say,
+)
+from hub.database import audit, binding_store, migrating
+from hub.database.connections import make_command_engine
+from hub.errors import DatabaseUnreachable, HubError
+from hub.identity import HubIdentity
+from hub.logs import configure
+from hub.serving import HubServer, listen, url_of
+from hub.settings import read_settings
+
+EXIT_CODES = """
+Exit codes: 0 done; 1 `check` found a difference; 2 usage or settings; 3 the hub cannot, and says in one line why and
+how to mend it; 4 the database does not answer: try again later.
+"""
+
+commands = typer.Typer(
+    help="Run a Stillwatch hub: the log that a forum of labs shares, on Postgres.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_log = logging.getLogger("hub")
+
+
+@commands.command()
+def serve(
+    home: Home,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; by default 127.0.0.1.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on, by default 8470; 0 takes any that is free.")
+    ] = None,
+    database_url: DatabaseUrl = None,
+    origin: Annotated[str | None, typer.Option(help="The log's name, for ever; at the first start only.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="How clients reach the hub, if a proxy stands before it.")
+    ] = None,
+    port_file: Annotated[Path | None, typer.Option(help="Write the port here once requests are accepted.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run the hub until it is interrupted. The first start makes its keys and its database."""
+    settings = read_settings(home, config, host=host, port=port, database_url=database_url, public_url=public_url)
+    configure(settings.log_level)
+    identity = HubIdentity.load_or_make(home, origin)
+    with listen(settings.host, settings.port) as listener, open_database(home, settings) as url:
+        migrate(url)
+        port_number = listener.getsockname()[1]
+        scheme = "https" if settings.tls_certificate else "http"
+
+        def ready() -> None:
+            _print_identity(identity, as_json=False)
+            print(f"URL            {url_of(listener, scheme)}", flush=True)  # noqa: T201 - what the operator asked for
+            if port_file is not None:
+                try:
+                    draft = port_file.with_name(f"{port_file.name}.{secrets.token_hex(4)}")
+                    draft.write_text(f"{port_number}\n", encoding="ascii")
+                    draft.replace(port_file)
+                except OSError as error:
+                    raise HubError("port_file", f"cannot write the port's file: {error}") from error
+
+        HubServer(create_app(url, identity, settings, home=home), ready, settings).run(sockets=[listener])
+
+
+@commands.command()
+def config(
+    home: OptionalHome = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the settings in force, as TOML, with what each is for; secrets stay hidden."""
+    settings = read_settings(home, config)
+    say(json.dumps(settings.shown(), indent=2) if as_json else settings.as_toml())
+
+
+@commands.command()
+def bind(
+    fingerprint: Annotated[str, typer.Argument(help="The forum's fingerprint, as its admins read it to you.")],
+    home: OptionalHome = None,
+    database_url: DatabaseUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say which forum may be founded on this hub, while its log is empty."""
+    fingerprint = re.sub(r"[\s:]", "", fingerprint).lower()
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        raise typer.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="FINGERPRINT")
+    with open_database(home, read_settings(home, config, database_url=database_url)) as url:
+        migrate(url)
+        engine = make_command_engine(url)
+        try:
+            with engine.begin() as connection:
+                founded = binding_store.founded_forum(connection)
+                if founded is None:
+                    binding_store.bind(connection, fingerprint)
+        finally:
+            engine.dispose()
+    if founded is not None and founded != fingerprint:
+        raise HubError("already_founded", f"this hub's log belongs to the forum {founded} for ever")
+    say(f"bound to the forum {fingerprint}" if founded is None else "that forum is founded here already")
+
+
+@commands.command()
+def init(
+    home: Home,
+    origin: Annotated[str | None, typer.Option(help="The log's name, for ever; by default one is derived.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the log's keys and print them, without a database: on a machine that is offline, say. Once done, done."""
+    _print_identity(HubIdentity.load_or_make(home, origin), as_json)
+
+
+@commands.command()
+def identity(home: Home, as_json: AsJson = False) -> None:
+    """Print the log's origin and its two verifier keys, which the founding statement names."""
+    _print_identity(HubIdentity.load(home), as_json)
+
+
+@commands.command()
+def check(
+    home: OptionalHome = None,
+    database_url: DatabaseUrl = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="Also compile every pattern and run its own tests (slow).")
+    ] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Derive everything again from the log's entries; name every difference to what is stored. Exit code 1 if any."""
+    with open_database(home, read_settings(home, config, database_url=database_url)) as url:
+        engine = make_command_engine(url)
+        try:
+            migrating.require_current(engine)
+            with engine.connect() as connection, progress_bar("checking") as progress:
+                audit.begin_snapshot(connection)
+                run = Check(connection, content=content, progress=progress)
+                differences = []
+                for difference in run.run():
+                    differences.append(difference)
+                    if not as_json:
+                        say(str(difference))
+        finally:
+            engine.dispose()
+    if as_json:
+        found = [asdict(difference) for difference in differences]
+        say(json.dumps({"checked": asdict(run.counts), "differences": found}))
+    else:
+        counts = run.counts
+        say(
+            f"{counts.entries} entries, {counts.tiles} tiles, {counts.checkpoints} checkpoints and {counts.records} "
+            f"records checked: {len(differences) or 'no'} difference{'' if len(differences) == 1 else 's'}"
+        )
+    if differences:
+        raise typer.Exit(1)
+
+
+backup_commands.attach(commands)
+
+
+def main() -> None:
+    """The console script: runs a command; what the user can mend is said in one line."""
+    try:
+        commands(standalone_mode=True, prog_name="stillwatch-hub")
+    except HubError as error:
+        _fail(error)
+    except (OperationalError, InterfaceError, InternalError) as error:
+        _fail(migrating.unreachable(error))
+    except PoolTimeout:
+        _fail(DatabaseUnreachable("the database does not answer"))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _print_identity(identity: HubIdentity, as_json: bool) -> None:
+    public = identity.public
+    if as_json:
+        say(json.dumps({"version": version("stillwatch"), **public.model_dump()}))
+        return
+    say(f"origin         {public.origin}\nlog key        {public.log_key}\ntimestamp key  {public.timestamp_key}")
+
+
+def _fail(error: HubError) -> None:
+    print(f"stillwatch-hub: {' '.join(error.detail.split())}", file=sys.stderr)  # noqa: T201 - a command's answer
+    sys.exit(error.exit_code)

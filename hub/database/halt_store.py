@@ -1,0 +1,106 @@
+"""Whether the log is halted, and the checkpoints that members have shown. The caller commits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Connection, Insert, case, delete, func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hub.database.tables import checkpoint_reports, log_halt, members
+
+Kind = Literal["restored", "rolled back"]
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why the log must not be extended or served.
+
+    Attributes:
+        kind: "restored" from a backup and not confirmed yet, or found to be "rolled back".
+        reason: for the operator.
+        note: a checkpoint that the log signed and does not extend, if one is known.
+    """
+
+    kind: Kind
+    reason: str
+    note: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The largest checkpoint that a member has shown. `name` is the lab's, or the reporter's id."""
+
+    reporter: str
+    name: str
+    size: int
+    note: str
+    reported_at: datetime
+
+
+async def read_halt(connection: AsyncConnection) -> Halt | None:
+    """The halt in force, None for a log in order."""
+    columns = log_halt.c
+    row = (await connection.execute(select(columns.kind, columns.reason, columns.note, columns.since))).one_or_none()
+    return None if row is None else Halt(*row)
+
+
+async def halt(connection: AsyncConnection, kind: Kind, reason: str, note: str | None = None) -> bool:
+    """Halt the log for every process; say whether that is news. A roll back takes the place of a restoration."""
+    row = (await connection.execute(_halting(kind, reason, note).returning(log_halt.c.single))).one_or_none()
+    return row is not None
+
+
+def halt_restored(connection: Connection, reason: str) -> None:
+    """Halt a log that has just been restored, in place of any halt that the backup may hold."""
+    connection.execute(delete(log_halt))
+    connection.execute(_halting("restored", reason, None))
+
+
+async def lift_halt(connection: AsyncConnection) -> None:
+    """Let the log go on."""
+    await connection.execute(delete(log_halt))
+
+
+async def put_report(connection: AsyncConnection, reporter: str, size: int, note: str) -> None:
+    """Keep a checkpoint that a member has shown, if it is that member's largest."""
+    statement = upsert(checkpoint_reports).values(reporter=reporter, tree_size=size, note=note)
+    larger = statement.excluded.tree_size >= checkpoint_reports.c.tree_size
+    kept = {
+        name: case((larger, statement.excluded[name]), else_=checkpoint_reports.c[name])
+        for name in ("tree_size", "note")
+    }
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[checkpoint_reports.c.reporter], set_={**kept, "reported_at": func.now()}
+        )
+    )
+
+
+async def read_reports(connection: AsyncConnection) -> Sequence[Report]:
+    """Every member's largest, the largest of all first."""
+    reports = checkpoint_reports.c
+    query = (
+        select(
+            reports.reporter,
+            func.coalesce(members.c.name, reports.reporter),
+            reports.tree_size,
+            reports.note,
+            reports.reported_at,
+        )
+        .outerjoin_from(checkpoint_reports, members, members.c.id == reports.reporter)
+        .order_by(reports.tree_size.desc(), reports.reporter)
+    )
+    return [Report(*row) for row in await connection.execute(query)]
+
+
+def _halting(kind: Kind, reason: str, note: str | None) -> Insert:
+    statement = upsert(log_halt).values(kind=kind, reason=reason, note=note)
+    return statement.on_conflict_do_update(
+        index_elements=[log_halt.c.single],
+        set_={name: statement.excluded[name] for name in ("kind", "reason", "note", "since")},
+        where=(log_halt.c.kind == "restored") & (statement.excluded.kind == "rolled back"),
+    )

@@ -1,0 +1,105 @@
+"""What the hub says of its log: the newest checkpoint, and receipts for entries that are in it.
+
+Everything here is read from committed rows. A checkpoint says nothing of time (C2SP tlog-checkpoint), so the
+timestamp key adds when it was the newest; that statement is true only of the newest one, and at the time of reading.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from hub.database import log_store
+from hub.errors import LogDamaged
+from hub.identity import HubIdentity
+from hub.proofs import TileHashes, tiles_for_proof
+from hub.rollback import RollBackGuard
+from sharing_protocol import notes
+from sharing_protocol.keys import encode_base64
+from sharing_protocol.merkle import inclusion_proof
+from sharing_protocol.wire import Receipt
+
+VOUCH_SECONDS = 5
+"""For how long one cosignature serves: short beside any client's freshness limit, long beside a burst of readers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Vouched:
+    size: int
+    made: datetime
+    note: str
+
+
+class Publication:
+    """Reads the log for members."""
+
+    def __init__(
+        self, engine: AsyncEngine, identity: HubIdentity, guard: RollBackGuard, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._guard = guard
+        self._clock = clock
+        self._vouched: _Vouched | None = None
+
+    async def checkpoint(self, after: int | None = None) -> str | None:
+        """The newest checkpoint, vouched for now; None while the log is empty.
+
+        Args:
+            after: a caller who follows is content with any checkpoint of more entries that was the newest just now,
+                so that a crowd which is woken at once shares one read.
+        """
+        known = self._vouched
+        if after is not None and known is not None and known.size > after and not self._is_old(known):
+            return known.note
+        async with self._engine.connect() as connection:
+            if after is not None:  # whoever waited was let in a while ago
+                await self._guard.refuse_if_halted(connection)
+            vouched = await self._newest(connection)
+        return vouched.note if vouched else None
+
+    async def receipt(self, index: int, *, already_logged: bool = True) -> Receipt:
+        """A receipt for an entry that is in the log."""
+        async with self._engine.connect() as connection:
+            vouched = await self._newest(connection)
+            if vouched is None or index >= vouched.size:
+                raise LogDamaged(f"entry {index} is beyond the newest checkpoint")
+            leaf = await log_store.read_leaf_hash(connection, index)
+            places = tiles_for_proof(index, vouched.size)
+            tiles = await log_store.read_tiles(connection, places) if places else {}
+        try:
+            proof = inclusion_proof(index, vouched.size, TileHashes(tiles))
+        except (KeyError, IndexError) as error:
+            raise LogDamaged(f"a tile for the proof of entry {index} is missing") from error
+        return make_receipt(index, leaf, proof, vouched.note, already_logged=already_logged)
+
+    async def _newest(self, connection: AsyncConnection) -> _Vouched | None:
+        # The time is taken first: at that time, nothing newer had been read by anyone.
+        now, published = self._clock(), self._guard.newest
+        newest = await log_store.read_checkpoint(connection)
+        size, note = newest if newest is not None else (0, None)
+        known = self._vouched
+        if note is None or not self._guard.is_newest(note):
+            # Grown by another process, or put back to what it was: then it must not be said to be the newest.
+            await self._guard.confront(connection, published, note)
+        if note is None:
+            return None
+        if known is None or known.size != size or self._is_old(known):
+            signed = self._identity.vouch(notes.parse(note.encode()), int(now.timestamp()))
+            known = self._vouched = _Vouched(size, now, str(signed))
+        return known
+
+    def _is_old(self, vouched: _Vouched) -> bool:
+        return (self._clock() - vouched.made).total_seconds() >= VOUCH_SECONDS
+
+
+def make_receipt(index: int, leaf: bytes, proof: Sequence[bytes], checkpoint: str, *, already_logged: bool) -> Receipt:
+    """Write a receipt as the wire has it."""
+    return Receipt(
+        index=index,
+        entry=leaf.hex(),
+        inclusion_proof=[encode_base64(step) for step in proof],
+        checkpoint=checkpoint,
+        already_logged=already_logged,
+    )

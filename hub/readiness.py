@@ -1,0 +1,74 @@
+"""Whether this process can do all of its work now: `GET /readyz`, for load balancers and probes.
+
+Whoever asks is a stranger, so the reasons are coarse, and a crowd of them costs one look a second.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from hub.database import migrating
+from hub.database.connections import NO_ANSWER
+from hub.following import Following
+from hub.rollback import RollBackGuard
+from hub.sequencer import Sequencer
+
+REASONS: Mapping[str, str] = {
+    "database": "the database does not answer",
+    "schema": "the database does not have this version's schema",
+    "log": "the log can not be extended now",
+    "sequencer": "no entries are taken",
+    "listener": "entries of other processes are not heard of",
+}
+"""Everything that can be the matter, by the name that metrics have for it."""
+
+_LOOK_SECONDS = 1.0
+_TIMEOUT_SECONDS = 5.0
+
+
+class Readiness:
+    """Looks, at most once a second."""
+
+    def __init__(self, engine: AsyncEngine, sequencer: Sequencer, following: Following, guard: RollBackGuard) -> None:
+        self._engine = engine
+        self._sequencer = sequencer
+        self._following = following
+        self._guard = guard
+        self._revision = migrating.newest_revision()
+        self._known: frozenset[str] | None = None
+        self._looked = 0.0
+        self._looking = asyncio.Lock()
+
+    async def missing(self) -> frozenset[str]:
+        """What keeps the process from being ready, of `REASONS`; empty if nothing does."""
+        clock = asyncio.get_running_loop().time
+        if self._known is not None and (self._looking.locked() or clock() - self._looked < _LOOK_SECONDS):
+            return self._known
+        async with self._looking:
+            if self._known is None or clock() - self._looked >= _LOOK_SECONDS:
+                self._known = await self._look()
+                self._looked = clock()
+            return self._known
+
+    async def _look(self) -> frozenset[str]:
+        missing = set()
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                async with self._engine.connect() as connection:
+                    revision = await migrating.read_revision(connection)
+                halt = await self._guard.read_halt()
+        except (*NO_ANSWER, TimeoutError):
+            missing.add("database")
+        else:
+            if revision != self._revision:
+                missing.add("schema")
+            if halt is not None:
+                missing.add("log")
+        if self._sequencer.in_doubt:
+            missing.add("log")
+        if not self._sequencer.running:
+            missing.add("sequencer")
+        if not self._following.listening:
+            missing.add("listener")
+        return frozenset(missing)

@@ -1,0 +1,101 @@
+"""Letting a halted log go on, once it extends everything that is known to be published of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hub import newest_checkpoint
+from hub.database import halt_store, log_store
+from hub.database.halt_store import Halt
+from hub.errors import HubError, LogDamaged
+from hub.identity import HubIdentity
+from hub.newest_checkpoint import own_checkpoint
+from hub.rollback import extends
+from sharing_protocol.checkpoints import Checkpoint
+from sharing_protocol.errors import ProtocolError
+from sharing_protocol.merkle import EMPTY_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A checkpoint that the log's key signed, as somebody knows it.
+
+    Attributes:
+        who: a lab's name, or where the checkpoint was found.
+        holds: whether the log extends it.
+    """
+
+    who: str
+    size: int
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a log stands to what was published of it."""
+
+    size: int
+    halt: Halt | None
+    claims: list[Claim]
+
+    @property
+    def unmet(self) -> list[Claim]:
+        """What stands against going on."""
+        return [claim for claim in self.claims if not claim.holds]
+
+
+async def examine(connection: AsyncConnection, identity: HubIdentity, home: Path) -> Standing:
+    """Compare the log with the home's newest checkpoint, with what members have shown, and with what halted it.
+
+    Raises:
+        LogDamaged: the log's newest checkpoint is not its own.
+        NewestCheckpointError: the home's file cannot be believed.
+    """
+    found = Checkpoint(identity.origin, 0, EMPTY_ROOT)
+    newest = await log_store.read_checkpoint(connection)
+    if newest is not None:
+        try:
+            found, _ = own_checkpoint(identity, newest[1].encode())
+        except ProtocolError as error:
+            raise LogDamaged(f"the newest checkpoint is refused: {error.detail}") from error
+    halt = await halt_store.read_halt(connection)
+    known: list[tuple[str, Checkpoint]] = []
+    kept = newest_checkpoint.load(home, identity)
+    if kept is not None:
+        known.append((f"{newest_checkpoint.FILE} in the home", kept[0]))
+    if halt is not None and halt.note is not None:
+        known.append(("what halted the log", own_checkpoint(identity, halt.note.encode())[0]))
+    for report in await halt_store.read_reports(connection):
+        known.append((report.name, own_checkpoint(identity, report.note.encode())[0]))
+    claims = [Claim(who, shown.size, await extends(connection, found, shown)) for who, shown in known]
+    return Standing(found.size, halt, claims)
+
+
+async def resume(connection: AsyncConnection, identity: HubIdentity, home: Path) -> Standing:
+    """Lift the halt, if nothing stands against it; the caller has checked the log as a whole.
+
+    Raises:
+        HubError: `log_behind`: something was published that the log does not extend.
+    """
+    await log_store.lock_log(connection)
+    standing = await examine(connection, identity, home)
+    refuse_if_behind(standing)
+    await halt_store.lift_halt(connection)
+    await connection.commit()
+    return standing
+
+
+def refuse_if_behind(standing: Standing) -> None:
+    """See that nothing stands against going on.
+
+    Raises:
+        HubError: `log_behind`: something was published that the log does not extend.
+    """
+    if standing.unmet:
+        first = max(standing.unmet, key=lambda claim: claim.size)
+        raise HubError(
+            "log_behind",
+            f"the log has {standing.size} entries and does not extend the {first.size} of which {first.who} has a "
+            "signed checkpoint: get a `stillwatch log export` from a member and run `stillwatch-hub recover`",
+        )
