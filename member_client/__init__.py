@@ -1,0 +1,11 @@
+"""The member client: a lab's own copy of the log, verified, and everything people do with it.
+
+home, keystore          one folder a lab or admin: settings, keys, store, evidence
+hub_connection          signed, bounded HTTP to a hub that nobody has to trust
+sync/                   following the log and keeping what was verified
+publishing              signing statements, submitting them, holding the hub to its receipts
+forum/                  membership statements: drafting, explaining in plain words, signing
+patterns/               writing, testing and starting from patterns
+detection/              running the patterns in force over a lab's own request logs
+cli/                    the `stillwatch` command, one file a command group
+"""

@@ -1,0 +1,71 @@
+"""How commands report: for people through rich, for scripts as JSON, one document on standard output.
+
+What comes from the log is other people's text. It is always shown as plain text, never as markup, and statements
+cannot hold control characters, so nothing in a title can drive a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from member_client.errors import ClientError, RefusedByHub, VerificationFailed
+from member_client.home import locate
+from member_client.session import Session
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="STILLWATCH_HOME", help="Whose client this is: its folder.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Report as JSON on standard output.")]
+
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def open_session(home: Path | None) -> Session:
+    """The session of `--home`, `STILLWATCH_HOME` or the default folder."""
+    return Session(locate(home))
+
+
+def print_json(document: Any, *, one_line: bool = False) -> None:
+    """One JSON document on standard output; one that others follow is a line."""
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=None if one_line else 2))
+
+
+def say(text: str, style: str = "") -> None:
+    """One line for people."""
+    console.print(Text(text, style=style))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people; cells are plain text."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(str(cell)) for cell in row))
+    console.print(shown)
+
+
+def report_error(error: ClientError, as_json: bool, *, one_line: bool = False) -> None:
+    """Say what went wrong, and what to do about it."""
+    if as_json:
+        document: dict[str, Any] = {"error": error.code, "message": str(error), "hint": error.hint}
+        if isinstance(error, RefusedByHub):
+            document["problem"] = error.problem.model_dump()
+        if isinstance(error, VerificationFailed):
+            document["fault"] = error.misbehaviour.fault.value
+            document["evidence"] = str(error.evidence)
+        print_json(document, one_line=one_line)
+        return
+    errors.print(Text(f"error: {error}", style="bold red"))
+    if error.hint:
+        errors.print(Text(f"hint: {error.hint}"))

@@ -1,0 +1,193 @@
+"""`stillwatch init`, `status` and `doctor`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from member_client.cli import output
+from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.diagnosis import diagnose
+from member_client.errors import InvalidInput
+from member_client.forum import cards
+from member_client.home import Settings, check_hub_url
+from member_client.keystore import ask_passphrase
+from member_client.session import Session
+from member_client.sync.store import state_of
+from sharing_protocol.membership import ADMIN_ROLE
+from sharing_protocol.statements import Role, new_id
+
+PassphraseOption = Annotated[
+    bool, typer.Option("--passphrase", help="Encrypt the keys; asked for, or from STILLWATCH_PASSPHRASE_FILE.")
+]
+
+
+def init(
+    hub: Annotated[str, typer.Option(help="The hub's URL.")],
+    name: Annotated[str, typer.Option(help="The lab's name, or the admin's with --admin.")],
+    forum: Annotated[str, typer.Option(help="The forum's fingerprint, as the admins told you.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="This home is a forum admin's, not a lab's.")] = False,
+    member: Annotated[str, typer.Option(help="Another machine of a lab that exists: the lab's id.")] = "",
+    role: Annotated[list[Role] | None, typer.Option(help="Which keys to make; all three by default.")] = None,
+    passphrase: PassphraseOption = False,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the request to a file.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a home: keys, settings, and the request to hand to the forum's admins."""
+    session = open_session(home)
+    if session.home.config.exists():
+        raise InvalidInput(f"{session.home.path} is set up already", "use another --home, or `stillwatch key new`")
+    if forum:
+        _check_fingerprint(forum)
+    if admin and (member or role):
+        raise InvalidInput("--admin goes without --member and --role")
+    if member and len(role or []) != 1:
+        raise InvalidInput("another machine of a lab gets one key", "name it with --role, for instance --role sync")
+    settings = Settings(check_hub_url(hub), forum, name, "" if admin else member or new_id("member", uuid4()))
+    secret = ask_passphrase("New passphrase for the keys: ") if passphrase else None
+    roles = [ADMIN_ROLE] if admin else [kind.value for kind in role or list(Role)]
+    cards.check_name(name)
+    session.home.create()
+    made = {kind: session.keys.create(kind, secret) for kind in roles}
+    session.home.save(settings)
+    card: cards.JoinRequest | cards.AdminCard | cards.KeyRequest
+    if admin:
+        card = cards.admin_card(name, made[ADMIN_ROLE])
+    else:
+        keys = [cards.register(Role(kind), settings.member, key) for kind, key in made.items()]
+        card = (
+            cards.KeyRequest(member=settings.member, key=keys[0])
+            if member
+            else cards.JoinRequest(name=name, member=settings.member, keys=keys)
+        )
+    text = cards.write(card)
+    if out is not None:
+        out.write_text(text, "utf-8")
+    mark = cards.fingerprint(card)
+    if as_json:
+        output.print_json(
+            {
+                "home": str(session.home.path),
+                "member": settings.member,
+                "request": card.model_dump(mode="json"),
+                "mark": mark,
+            }
+        )
+        return
+    say(f"Made {', '.join(f'{kind} key' for kind in made)} in {session.home.keys}", "green")
+    if out is None:
+        say(text.rstrip())
+    else:
+        say(f"Request written to {out}")
+    whom = "the lab's owner (stillwatch key add)" if member else "the forum's admins"
+    say(f"Hand it to {whom}, and tell them its mark by another channel: {mark}")
+
+
+def pin(
+    forum: Annotated[str, typer.Argument(help="The forum's fingerprint, as the admins told you.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fix the forum that this home follows, once and for all; `init --forum` does the same."""
+    _check_fingerprint(forum)
+    settings = open_session(home).home.pin(forum)
+    if as_json:
+        output.print_json({"forum": settings.forum})
+    else:
+        say(f"pinned to forum {settings.forum}", "green")
+
+
+def _check_fingerprint(forum: str) -> None:
+    if len(forum) != 64 or set(forum) - set("0123456789abcdef"):
+        raise InvalidInput(f"{forum!r} is not a forum fingerprint", "it is 64 lower-case hex digits")
+
+
+def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Say whose home this is, how far it has read, and what is in force; asks nobody."""
+    session = open_session(home)
+    document = _status(session)
+    if as_json:
+        output.print_json(document)
+        return
+    rows = [
+        (name.replace("_", " "), _readable(value))
+        for name, value in document.items()
+        if name not in ("keys", "refused")
+    ]
+    output.table(["", ""], rows)
+    output.table(
+        ["key", "role", "registered"], [(key["key_id"][:16], key["role"], key["state"]) for key in document["keys"]]
+    )
+    for entry in document["refused"]:
+        say(f"entry {entry['index']} is {entry['verdict']}: {entry['reason']}", "yellow")
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
+    return str(value)
+
+
+def _status(session: Session) -> dict[str, Any]:
+    settings, membership, store = session.settings, session.membership, session.store
+    trusted = store.trusted()
+    me = membership.members.get(settings.member)
+    states = Counter(
+        state_of(version, membership, session.now) for version in store.versions(type="pattern", newest_only=True)
+    )
+    return {
+        "home": str(session.home.path),
+        "name": settings.name,
+        "role": "forum admin" if settings.is_admin else "lab",
+        "member": settings.member,
+        "membership": "-"
+        if settings.is_admin
+        else (me.status.value if me else "not admitted, as far as is known here"),
+        "hub": settings.hub,
+        "forum": settings.forum or "not pinned",
+        "entries": store.cursor,
+        "checkpoint_size": trusted.checkpoint.size if trusted else 0,
+        "checkpoint_age_seconds": int(session.clock() - trusted.timestamp) if trusted else None,
+        "patterns": dict(states),
+        "evidence_files": len(list(session.home.evidence.glob("*.json"))),
+        "keys": [
+            {"key_id": key.public_key.key_id, "role": key.role, "state": key_state(session, key.public_key.key_id)}
+            for key in session.keys.stored()
+        ],
+        "refused": [
+            {"index": entry.index, "verdict": entry.verdict, "code": entry.code, "reason": entry.reason}
+            for entry in store.newest_refused(10)
+        ],
+    }
+
+
+def key_state(session: Session, key_id: str) -> str:
+    """Where a key stands in the log, in words."""
+    known = session.membership.keys.get(key_id)
+    if known is None:
+        return "not registered"
+    return "in force" if known.revoked_at is None else f"revoked at entry {known.revoked_at}"
+
+
+def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check this home, its keys and store, the clock and the hub, and say how to mend what is wrong."""
+    session = open_session(home)
+    findings = diagnose(session)
+    worst = next((finding for finding in findings if finding.exit_code), None)
+    if as_json:
+        output.print_json(
+            [{"check": f.check, "ok": not f.exit_code, "detail": f.detail, "mend": f.mend} for f in findings]
+        )
+    else:
+        for finding in findings:
+            mark, style = ("ok  ", "green") if not finding.exit_code else ("FAIL", "bold red")
+            say(f"{mark} {finding.check}: {finding.detail}", style)
+            if finding.mend:
+                say(f"     {finding.mend}")
+    if worst is not None:
+        raise typer.Exit(worst.exit_code)

@@ -1,0 +1,264 @@
+"""`stillwatch sync`: made for cron and systemd timers."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from filelock import FileLock, Timeout
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from member_client.cli import output
+from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.errors import ClientError, HubUnreachable, InvalidInput
+from member_client.hub_connection import HubConnection
+from member_client.patterns.trials import try_new
+from member_client.session import Session
+from member_client.sync.following import SyncReport, acknowledge
+from member_client.sync.judging import REJECTED as REJECTED_VERDICT
+from member_client.sync.store import RefusedEntry
+from member_client.sync.watching import watch
+
+MAX_WAIT_SECONDS = 120.0
+LONGEST_RUN_SECONDS = 3600.0
+"""How much older than fresh the state may be while another run is under way."""
+REJECTED = 5
+"""An entry was rejected that an honest hub would not have let into the log."""
+
+
+def sync(
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on for ever: have what is new as soon as the hub has it.")
+    ] = False,
+    jitter: Annotated[
+        float, typer.Option(min=0, max=3600, help="Wait up to this many seconds first, at random.")
+    ] = 0.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch, verify and store what the log has gained; try new patterns against their own tests.
+
+    Runs that overlap do no harm: the second says so and exits 0. A failed verification leaves the last good state.
+    With --follow, --json prints a line whenever there is news; SIGTERM and Ctrl-C end it.
+    """
+    session = open_session(home)
+    if jitter:
+        time.sleep(random.uniform(0, jitter))  # noqa: S311 - spreads load, guards nothing
+    voice = _Voice(session, quiet, as_json, one_line=follow)
+    try:
+        if follow:
+            _follow(session, voice)
+        else:
+            voice.tell(*run(session, show=voice.shows_progress, wait=0))
+    except Timeout:
+        if not follow:
+            _check_busy(session)
+        voice.say({"status": "busy", "home": str(session.home.path)}, "another sync is running")
+        return
+    if voice.rejected:
+        raise typer.Exit(REJECTED)
+
+
+class _Voice:
+    """Says how syncs went, to people or to a script."""
+
+    def __init__(self, session: Session, quiet: bool, as_json: bool, *, one_line: bool) -> None:
+        self._session = session
+        self._quiet = quiet
+        self.as_json = as_json
+        self._one_line = one_line
+        self._trouble = ""
+        self._refused: list[RefusedEntry] = []
+        self.is_first = True
+        """Whether nothing was told so far."""
+        self.rejected = False
+        """Whether any run met an entry that has no right to be in the log."""
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody may be looking at the first run."""
+        return self.is_first and not (self._quiet or self.as_json)
+
+    def tell(self, report: SyncReport, trials: dict[str, int]) -> None:
+        """Say what a run did, and have it noted that this was said."""
+        document = {
+            "status": "rejected entries" if report.rejected else "ok",
+            "name": self._session.settings.name,
+            "previous": report.previous,
+            "entries": report.cursor,
+            "new": report.cursor - report.previous,
+            "checkpoint_age_seconds": round(report.checkpoint_age, 1),
+            "refused": [
+                {"index": entry.index, "verdict": entry.verdict, "code": entry.code, "reason": entry.reason}
+                for entry in report.refused
+            ],
+            "refused_in_all": sum(report.counts.values()),
+            "evidence": [str(path) for path in report.evidence],
+            "interrupted": str(report.interruption) if report.interruption else None,
+            "patterns_tried": trials,
+        }
+        self.say(document, f"{report.cursor - report.previous} new entries verified, {report.cursor} in all")
+        if not self.as_json:
+            _warn(report)
+        # If this process ends before the next line has taken effect, the next run says all of it again.
+        acknowledge(self._session.store, report)
+        self.is_first = False
+        self.rejected = self.rejected or bool(report.rejected)
+
+    def tell_news(self, report: SyncReport, trials: dict[str, int]) -> None:
+        """The same of one run of many, if there is anything to say."""
+        recovered = bool(self._trouble) and report.interruption is None
+        # A run that was interrupted is not acknowledged, and the next one reports the same entries again.
+        refused = [entry.index for entry in report.refused if entry not in self._refused]
+        if self.is_first or recovered or report.cursor != report.previous or refused:
+            self.tell(report, trials)
+        if recovered:
+            self._trouble = ""
+        self._refused = report.refused
+
+    def tell_trouble(self, error: HubUnreachable, pause: float) -> None:
+        """Say that the hub cannot be followed: once, and once more when what is believed here is no longer fresh."""
+        trusted = self._session.store.trusted()
+        age = self._session.clock() - trusted.timestamp if trusted is not None else 0.0
+        stale = age > self._session.settings.max_checkpoint_age
+        trouble = f"{error}{'; what is believed here is no longer fresh' if stale else ''}"
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if self.as_json:
+            document = {"status": "unreachable", "message": trouble, "checkpoint_age_seconds": round(age, 1)}
+            output.print_json({**document, "again_in_seconds": round(pause, 1)}, one_line=self._one_line)
+        else:
+            output.errors.print(f"{trouble}; trying again until it answers", style="yellow")
+
+    def say(self, document: dict[str, Any], sentence: str) -> None:
+        """A document for a script, or a sentence for a person who wants to hear it."""
+        if self.as_json:
+            output.print_json(document, one_line=self._one_line)
+        elif not self._quiet:
+            say(sentence, "green" if document["status"] == "ok" else "")
+
+
+def bring_up_to_date(session: Session, show: bool = False) -> None:
+    """Follow the log before a command that needs its present state; what is wrong with it, `sync` will tell in full.
+
+    Raises:
+        ClientError: see `following.follow`.
+    """
+    report, _ = run(session, show)
+    if report.rejected:
+        count = report.counts[REJECTED_VERDICT]
+        told = f"{count} entr{'y' if count == 1 else 'ies'} of the log have no right to be there: run `stillwatch sync`"
+        output.errors.print(told, style="bold red")
+    if report.interruption is not None:
+        raise report.interruption
+
+
+def run(session: Session, show: bool = False, wait: float = MAX_WAIT_SECONDS) -> tuple[SyncReport, dict[str, int]]:
+    """Follow the log and try the new patterns, while no other run does.
+
+    Args:
+        wait: seconds to wait for a run that is under way.
+
+    Returns:
+        The report, and how many patterns passed and failed their own tests here.
+
+    Raises:
+        Timeout: another run is still under way.
+    """
+    _check_pinned(session)
+    with session.connect() as hub:
+        return _run(session, hub, show=show, wait=wait)
+
+
+def _run(
+    session: Session, hub: HubConnection, note: bytes | None = None, *, show: bool, wait: float = MAX_WAIT_SECONDS
+) -> tuple[SyncReport, dict[str, int]]:
+    with FileLock(session.home.sync_lock, timeout=wait, mode=0o600):
+        with _progress("verifying", show) as progress:
+            report = session.sync(hub, progress, note)
+        trials = try_new(session.store)
+    return report, {"passed": trials.passed, "failed": trials.failed}
+
+
+def _follow(session: Session, voice: _Voice) -> None:
+    """Sync until somebody ends it, or something is wrong that trying again does not mend.
+
+    Raises:
+        Timeout: another process follows for this home.
+    """
+    _check_pinned(session)
+
+    def run_once(note: bytes | None) -> SyncReport:
+        try:
+            report, trials = _run(session, hub, note, show=voice.shows_progress, wait=LONGEST_RUN_SECONDS)
+        except Timeout:
+            raise HubUnreachable("another sync is running, and does not end", "see what it waits for") from None
+        voice.tell_news(report, trials)
+        return report
+
+    for ending in (signal.SIGTERM, signal.SIGINT):  # the second is ignored in what a shell starts in the background
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        with FileLock(session.home.follow_lock, timeout=0, mode=0o600), session.connect(attempts=1) as hub:
+            watch(hub, run_once, voice.tell_trouble)
+    except KeyboardInterrupt:
+        return
+    except ClientError as error:
+        output.report_error(error, voice.as_json, one_line=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _check_pinned(session: Session) -> None:
+    if not session.settings.forum:
+        raise InvalidInput(
+            "no forum is pinned", "ask an admin for its fingerprint, then run `stillwatch pin FINGERPRINT`"
+        )
+
+
+def _check_busy(session: Session) -> None:
+    """A run that is under way is no excuse for ever: a hub that only ever drips would freeze a client unnoticed.
+
+    Raises:
+        HubUnreachable: what this client believes has grown old meanwhile.
+    """
+    trusted = session.store.trusted()
+    age = session.clock() - trusted.timestamp if trusted is not None else 0
+    if age > session.settings.max_checkpoint_age + LONGEST_RUN_SECONDS:
+        raise HubUnreachable(
+            f"another sync is still running, and what is believed here is {age:.0f} s old",
+            "see what it waits for, end it, and try again",
+        )
+
+
+def _warn(report: SyncReport) -> None:
+    for entry in report.refused:
+        line = f"entry {entry.index} is {entry.verdict}: {entry.reason} [{entry.code}]"
+        output.errors.print(line, style="bold red" if entry.verdict == REJECTED_VERDICT else "yellow")
+    if (more := sum(report.counts.values()) - len(report.refused)) > 0:
+        output.errors.print(f"and {more} more, of which {report.counts.get(REJECTED_VERDICT, 0)} in all are rejected")
+    for path in report.evidence:
+        output.errors.print(f"evidence: {path}")
+    if report.interruption is not None:
+        output.errors.print(f"the run ended early: {report.interruption}", style="bold red")
+
+
+@contextmanager
+def _progress(label: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if not (show and output.errors.is_terminal):
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.errors, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance

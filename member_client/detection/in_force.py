@@ -1,0 +1,96 @@
+"""Which patterns run over request logs, and why others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from member_client.errors import InvalidInput
+from member_client.patterns.finding import listing, resolve
+from member_client.session import Session
+from member_client.sync.store import StoredVersion
+from sharing_protocol.content import check_pattern
+from sharing_protocol.errors import ProtocolError
+from sharing_protocol.pattern_logic import Logic
+from sharing_protocol.pattern_logic.catalogue import Category
+
+
+@dataclass(frozen=True, slots=True)
+class RunnablePattern:
+    """A pattern in force, compiled.
+
+    Attributes:
+        id, version, entry: exactly which version of the record.
+    """
+
+    id: str
+    version: int
+    entry: str
+    title: str
+    severity: str
+    logic: Logic
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunnable:
+    """A pattern that was left out, and why."""
+
+    id: str
+    version: int
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The patterns for a run."""
+
+    runnable: tuple[RunnablePattern, ...]
+    left_out: tuple[NotRunnable, ...]
+
+
+def select(session: Session, ids: Sequence[str] = ()) -> Selection:
+    """The patterns that are active here and passed their trial, or of these the ones asked for.
+
+    Args:
+        ids: record ids, or beginnings of them; naming one that is not in force is an error, not a silent nothing.
+
+    Raises:
+        InvalidInput: no such pattern, or it is not in force.
+    """
+    if ids:
+        wanted = list(dict.fromkeys(resolve(session.store, text)[-1] for text in ids))
+    else:
+        wanted = session.store.versions(type="pattern", newest_only=True)
+    runnable: list[RunnablePattern] = []
+    left_out: list[NotRunnable] = []
+    for version in wanted:
+        state = listing(version, session.membership, session.now).state
+        if state != "active" or version.trial is None:
+            if ids:
+                raise InvalidInput(f"{version.id} is not in force: {_why(state, version)}", "see `pattern show`")
+            continue
+        prepared = _prepare(session, version)
+        if isinstance(prepared, RunnablePattern):
+            runnable.append(prepared)
+        else:
+            left_out.append(prepared)
+    return Selection(tuple(runnable), tuple(left_out))
+
+
+def _why(state: str, version: StoredVersion) -> str:
+    if state == "active":
+        return "it was not tried here yet"
+    return f"unsound ({version.trial})" if state == "unsound" else state
+
+
+def _prepare(session: Session, version: StoredVersion) -> RunnablePattern | NotRunnable:
+    pattern = session.store.pattern(version)
+    try:
+        logic = check_pattern(pattern.body)
+    except ProtocolError as error:  # it passed its trial under an earlier version of this program
+        return NotRunnable(version.id, version.version, version.title, error.detail)
+    if logic.category is not Category.REQUEST:
+        reason = f"not runnable on these logs: need {logic.category}"
+        return NotRunnable(version.id, version.version, version.title, reason)
+    return RunnablePattern(version.id, version.version, version.entry, version.title, version.severity, logic)

@@ -1,0 +1,120 @@
+"""Finding out what is wrong with a home, a store, a clock or a hub, and how to mend it."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from member_client.errors import ClientError, InvalidInput, RefusedByHub, VerificationFailed
+from member_client.session import Session
+from sharing_protocol.errors import Misbehaviour
+from sharing_protocol.merkle import CompactRange
+from sharing_protocol.trust import check_freshness, open_checkpoint
+
+_LEAVES_AT_A_TIME = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check. `exit_code` is 0 when all is well, else what `stillwatch doctor` exits with."""
+
+    check: str
+    detail: str
+    exit_code: int = 0
+    mend: str = ""
+
+
+def diagnose(session: Session) -> list[Finding]:
+    """Run every check that makes sense after the ones before it."""
+    checks: list[tuple[str, Callable[[Session], str]]] = [
+        ("settings", _settings),
+        ("permissions", _permissions),
+        ("keys", _keys),
+        ("store", _store),
+        ("hub", _hub),
+    ]
+    findings = []
+    for name, check in checks:
+        try:
+            findings.append(Finding(name, check(session)))
+        except ClientError as error:
+            findings.append(Finding(name, str(error), error.exit_code, error.hint))
+            if name == "settings":
+                break
+    return findings
+
+
+def _settings(session: Session) -> str:
+    settings = session.settings
+    if not settings.forum:
+        raise InvalidInput(
+            "no forum is pinned", "ask an admin for its fingerprint, then run `stillwatch pin FINGERPRINT`"
+        )
+    return f"{settings.name}, hub {settings.hub}, forum {settings.forum[:16]}…"
+
+
+def _permissions(session: Session) -> str:
+    private = [session.home.path, session.home.keys, session.home.store, *session.home.keys.glob("*.pem")]
+    for path in private:
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise InvalidInput(f"{path} is open to other users", f"run: chmod go-rwx {path}")
+    return "only this user can read the home and its keys"
+
+
+def _keys(session: Session) -> str:
+    stored = session.keys.stored()
+    if not stored:
+        raise InvalidInput("there are no keys", "run `stillwatch key new`")
+    known = session.membership.keys
+    registered = [key for key in stored if key.public_key.key_id in known]
+    in_force = [key for key in registered if known[key.public_key.key_id].revoked_at is None]
+    if registered and not in_force:
+        raise InvalidInput("every key of this home was revoked", "make new ones and have them registered")
+    return f"{len(stored)} keys, {len(registered)} registered, {len(in_force)} in force"
+
+
+def _store(session: Session) -> str:
+    store = session.store
+    try:
+        damage = store.integrity()
+    except sqlite3.Error as error:
+        damage = str(error)
+    if damage:
+        raise InvalidInput(f"the store is damaged: {damage}", "move store.sqlite away and sync anew")
+    trusted, cursor = store.trusted(), store.cursor
+    if trusted is None:
+        return "empty; nothing was synced yet"
+    tree = CompactRange()
+    for start in range(0, cursor, _LEAVES_AT_A_TIME):
+        for leaf in store.leaves(start, min(start + _LEAVES_AT_A_TIME, cursor)):
+            tree.append(leaf)
+    if tree.size != cursor or (cursor == trusted.checkpoint.size and tree.root() != trusted.checkpoint.root):
+        raise InvalidInput(
+            "the stored entries do not hash to the stored checkpoint", "move store.sqlite away and sync anew"
+        )
+    return f"{cursor} entries, which hash to the checkpoint last believed"
+
+
+def _hub(session: Session) -> str:
+    forum = session.membership.forum
+    try:
+        with session.connect() as hub:
+            note = hub.checkpoint()
+    except RefusedByHub as error:
+        if error.problem.code == "stale_request":
+            raise InvalidInput(
+                f"the clocks differ: {error.problem.detail}", "set this machine's clock (NTP)"
+            ) from error
+        raise
+    if forum is None:
+        return "reachable, and it knows this home's key"
+    try:
+        trusted = open_checkpoint(note, forum.log)
+        check_freshness(trusted, session.clock(), session.settings.max_checkpoint_age)
+    except Misbehaviour as misbehaviour:
+        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour, forum.log)) from misbehaviour
+    behind = trusted.checkpoint.size - session.store.cursor
+    skew = trusted.timestamp - session.clock()
+    return f"reachable; {behind} entries to sync; its timestamps are {skew:+.0f} s from this clock"

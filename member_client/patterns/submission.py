@@ -1,0 +1,148 @@
+"""Publishing patterns and their withdrawals: what is drafted, and when the log has it already."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from member_client.errors import InvalidInput
+from member_client.patterns.authoring import WrittenPattern
+from member_client.patterns.finding import listing, resolve
+from member_client.patterns.outbox import deliver
+from member_client.publishing import HeaderFields, Published, draft, first_version, next_version
+from member_client.session import Session
+from member_client.sync.store import StoredVersion
+from sharing_protocol.statements import PatternBody, RecordStatement, Statement
+from sharing_protocol.statements.header import format_timestamp
+from sharing_protocol.strict_json import Json
+
+YEAR = timedelta(days=365)
+_DATES = frozenset({"valid_from", "valid_until"})
+_IN_FORCE = frozenset({"active", "not yet valid"})
+
+
+def submit_pattern(session: Session, pattern: WrittenPattern) -> Published:
+    """Publish a file as a new pattern; one that says the same as a pattern of ours in force is that pattern.
+
+    Raises:
+        ClientError: see `outbox.deliver`.
+    """
+
+    def write() -> RecordStatement | Published:
+        if (known := _same_in_log(session, pattern.content)) is not None:
+            return _already(known)
+        return _record(first_version(session, "pattern", author_of(session), session.now), "pattern", pattern.body)
+
+    return deliver(session, ("submit", pattern.digest), write)
+
+
+def revise_pattern(session: Session, record_id: str, pattern: WrittenPattern) -> Published:
+    """Publish a file as the next version of our own pattern, unless the newest says exactly that.
+
+    Args:
+        record_id: or the beginning of it.
+
+    Raises:
+        ClientError: see `outbox.deliver`.
+    """
+    newest = own_newest(session, record_id)
+
+    def write() -> RecordStatement | Published:
+        state = listing(newest, session.membership, session.now).state
+        if state in _IN_FORCE and session.store.pattern(newest).body == pattern.content:
+            return _already(newest)
+        return _record(next_version(session, newest.id, author_of(session), session.now), "pattern", pattern.body)
+
+    return deliver(session, ("revise", newest.id, pattern.digest), write)
+
+
+def withdraw_pattern(session: Session, record_id: str, reason: str, handling: dict[str, str]) -> Published:
+    """Withdraw our own pattern.
+
+    Args:
+        record_id: or the beginning of it.
+        reason: why, for every lab to read.
+        handling: marking, purpose, legal_basis, valid_until; what is missing comes from the pattern (`handling_of`).
+
+    Raises:
+        ClientError: see `outbox.deliver`.
+    """
+    newest = own_newest(session, record_id)
+
+    def write() -> RecordStatement:
+        if newest.withdrawn_at is not None:
+            raise InvalidInput(f"{newest.id} was withdrawn before, at index {newest.withdrawn_at}")
+        reference = {"id": newest.id, "version": newest.version, "entry": newest.entry}
+        body = handling_of(session, newest) | handling | {"record": reference, "reason": reason}
+        return _record(first_version(session, "withdrawal", author_of(session), session.now), "withdrawal", body)
+
+    return deliver(session, ("withdraw", newest.entry, reason, *sorted(handling.values())), write)
+
+
+def own_newest(session: Session, record_id: str) -> StoredVersion:
+    """The newest version of our own pattern.
+
+    Raises:
+        InvalidInput: there is none, or it is another lab's.
+    """
+    newest = resolve(session.store, record_id)[-1]
+    if newest.author != author_of(session):
+        name = listing(newest, session.membership, session.now).author_name
+        raise InvalidInput(f"{newest.id} is {name}'s", "only the lab that wrote a record can change it")
+    return newest
+
+
+def handling_of(session: Session, pattern: StoredVersion) -> dict[str, Any]:
+    """Marking, purpose and legal basis of a pattern, and a year of validity, for a record about it."""
+    body = session.store.pattern(pattern).body
+    return {
+        "marking": body.marking.value,
+        "purpose": body.purpose,
+        "legal_basis": body.legal_basis,
+        "valid_until": format_timestamp(session.now + YEAR),
+    }
+
+
+def author_of(session: Session) -> str:
+    """The id of this home's lab.
+
+    Raises:
+        InvalidInput: it is an admin's home.
+    """
+    member = session.settings.member
+    if not member:
+        raise InvalidInput("this is an admin's home, and only labs publish records", "pass a lab's --home")
+    return member
+
+
+def _record(header: HeaderFields, kind: str, body: dict[str, Json]) -> RecordStatement:
+    return as_record(draft(header, kind, body))
+
+
+def as_record(statement: Statement) -> RecordStatement:
+    """The statement, known to be a record.
+
+    Raises:
+        InvalidInput: it is about membership.
+    """
+    if not isinstance(statement, RecordStatement):
+        raise InvalidInput(f"{statement.type} is not a record")
+    return statement
+
+
+def _same_in_log(session: Session, content: PatternBody) -> StoredVersion | None:
+    """A pattern of ours in force that says the same, whatever its dates."""
+    for version in session.store.versions(type="pattern", newest_only=True):
+        if version.author == session.settings.member and version.title == content.title:
+            state = listing(version, session.membership, session.now).state
+            if state in _IN_FORCE and _undated(session.store.pattern(version).body) == _undated(content):
+                return version
+    return None
+
+
+def _undated(body: PatternBody) -> dict[str, Any]:
+    return body.model_dump(exclude=set(_DATES))
+
+
+def _already(version: StoredVersion) -> Published:
+    return Published(version.id, version.version, version.index, version.entry, already_logged=True)

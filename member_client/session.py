@@ -1,0 +1,123 @@
+"""One client at work: its home, settings, keys and store, and the way to its hub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from member_client.errors import InvalidInput
+from member_client.home import Home, Settings
+from member_client.hub_connection import ATTEMPTS, HubConnection
+from member_client.keystore import KeyStore, StoredKey
+from member_client.sync import evidence
+from member_client.sync.following import Progress, SyncReport, follow
+from member_client.sync.store import Store
+from sharing_protocol.errors import Misbehaviour
+from sharing_protocol.keys import PrivateKey
+from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
+from sharing_protocol.statements.membership import LogIdentity
+
+
+@dataclass
+class Session:
+    """Everything a command needs; opened lazily, so that a command pays for what it uses."""
+
+    home: Home
+    clock: Callable[[], float] = time.time
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The home's settings."""
+        return self.home.settings()
+
+    @cached_property
+    def keys(self) -> KeyStore:
+        """The home's keys."""
+        return KeyStore(self.home.keys)
+
+    @cached_property
+    def store(self) -> Store:
+        """The home's store."""
+        self.settings  # noqa: B018 - a folder that is no home must not get a store
+        return Store(self.home.store)
+
+    @property
+    def now(self) -> datetime:
+        """This moment, in UTC and whole seconds."""
+        return datetime.fromtimestamp(int(self.clock()), UTC)
+
+    @property
+    def membership(self) -> Membership:
+        """The membership as of the local store."""
+        return self.store.membership()
+
+    @property
+    def forum(self) -> Forum:
+        """The forum as of the local store.
+
+        Raises:
+            InvalidInput: nothing was synced yet.
+        """
+        forum = self.membership.forum
+        if forum is None:
+            raise InvalidInput("nothing is known of the forum yet", "run `stillwatch sync` first")
+        return forum
+
+    def key(self, *roles: str) -> StoredKey:
+        """The key to act with: the newest of the first role that has one in force.
+
+        Raises:
+            InvalidInput: this home has no usable key of these roles.
+        """
+        registered = self.membership.keys
+        for role in roles:
+            stored = self.keys.stored(role)
+            current = [
+                key
+                for key in stored
+                if (known := registered.get(key.public_key.key_id)) is not None and known.revoked_at is None
+            ]
+            # Before the log has registered anything of ours, the newest key is the one that was asked for.
+            unknown = [key for key in stored if key.public_key.key_id not in registered]
+            if current or unknown:
+                return (current or unknown)[-1]
+        wanted = " or ".join(roles)
+        raise InvalidInput(f"this home has no {wanted} key in force", f"make one with `stillwatch key new {roles[0]}`")
+
+    def signer(self, *roles: str) -> PrivateKey:
+        """Open the key that `key` chooses."""
+        return self.keys.open(self.key(*roles))
+
+    def reader(self) -> PrivateKey:
+        """The key to read with: the least powerful one."""
+        return self.signer(ADMIN_ROLE) if self.settings.is_admin else self.signer("sync", "analyst", "owner")
+
+    def connect(self, signer: PrivateKey | None = None, attempts: int = ATTEMPTS) -> HubConnection:
+        """A connection to the hub, as `signer` or as a reader."""
+        return HubConnection(self.settings.hub, signer or self.reader(), self.clock, attempts=attempts)
+
+    def sync(self, hub: HubConnection, progress: Progress | None = None, note: bytes | None = None) -> SyncReport:
+        """Follow the log once; see `following.follow`."""
+        return follow(
+            self.store,
+            hub,
+            self.settings.forum,
+            max_age=self.settings.max_checkpoint_age,
+            clock=self.clock,
+            keep_evidence=self.keep_evidence,
+            note=note,
+            progress=progress,
+        )
+
+    def pin(self, fingerprint: str) -> None:
+        """Fix the forum that this home follows; see `Home.pin`."""
+        self.settings = self.home.pin(fingerprint)
+
+    def keep_evidence(self, misbehaviour: Misbehaviour, log: LogIdentity | None) -> Path:
+        """Write an evidence file into this home."""
+        settings = self.settings
+        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, log, settings.hub, self.clock())

@@ -1,0 +1,188 @@
+"""Bringing the local store up to the hub's newest checkpoint, believing nothing on the way.
+
+`follow` is the order of the design's rule 5, each step one call: checkpoint signature and origin, freshness,
+consistency with the last checkpoint believed and with every receipt, then batch by batch every entry into the signed
+root, its statement, its authority, its version chain. A batch and the cursor after it are one transaction. Whatever
+fails leaves the last good state in force and its evidence on disk.
+
+An entry that is rejected (`judging`) stops nothing. But an honest hub would not have sequenced it, so every run says
+so, with evidence, until somebody was told: a hub cannot talk its way past it by failing at the right moment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
+from member_client.hub_connection import HubConnection
+from member_client.sync.accusations import accusations
+from member_client.sync.batches import BUNDLES_PER_BATCH, verified_batches
+from member_client.sync.judging import REJECTED, judge_anew, judge_batch
+from member_client.sync.promises import check_promises
+from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
+from sharing_protocol import envelope as envelopes
+from sharing_protocol.admission import Admission, admit
+from sharing_protocol.checkpoints import parse_text
+from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
+from sharing_protocol.keys import encode_base64
+from sharing_protocol.membership import Membership
+from sharing_protocol.merkle import leaf_hash
+from sharing_protocol.notes import parse as parse_note
+from sharing_protocol.statements import Found
+from sharing_protocol.statements.membership import LogIdentity
+from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
+from sharing_protocol.trust import TrustedCheckpoint, check_consistency, check_freshness, open_checkpoint
+from sharing_protocol.wire import HALTED, Receipt
+
+KeepEvidence = Callable[[Misbehaviour, LogIdentity | None], Path]
+Progress = Callable[[int, int], None]
+"""Told `(entries stored, entries there are)` after every batch."""
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a run did.
+
+    Attributes:
+        previous: entries stored before.
+        cursor: entries stored now.
+        checkpoint_age: seconds since the log vouched for its newest checkpoint.
+        refused: entries without effect here that nobody was told of yet, rejected ones first, at most `MAX_LISTED`.
+        counts: how many of them there are in all, by verdict.
+        evidence: files that prove the hub let a rejected entry through.
+        interruption: why the run ended early although it has rejected entries to report, or None.
+    """
+
+    previous: int
+    cursor: int
+    checkpoint_age: float
+    refused: list[RefusedEntry] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    evidence: list[Path] = field(default_factory=list)
+    interruption: ClientError | None = None
+
+    @property
+    def rejected(self) -> list[RefusedEntry]:
+        """The refused entries that an honest hub would not have sequenced."""
+        return [entry for entry in self.refused if entry.verdict == REJECTED]
+
+
+def follow(
+    store: Store,
+    hub: HubConnection,
+    fingerprint: str,
+    *,
+    max_age: float,
+    clock: Callable[[], float],
+    keep_evidence: KeepEvidence,
+    note: bytes | None = None,
+    progress: Progress | None = None,
+    bundles_per_batch: int = BUNDLES_PER_BATCH,
+) -> SyncReport:
+    """Fetch, verify and store everything up to the hub's newest checkpoint.
+
+    Refused entries are in every report until `acknowledge`.
+
+    Args:
+        fingerprint: the pinned forum.
+        max_age: seconds after which a checkpoint is stale.
+        clock: POSIX seconds.
+        note: the checkpoint that the hub has just answered with, not yet verified; by default it is asked for.
+
+    Raises:
+        VerificationFailed: the hub lied; nothing after the last good batch was stored.
+        HubUnreachable, RefusedByHub: no usable answer.
+        InvalidInput: the local store belongs to another forum, or is damaged.
+    """
+    log: LogIdentity | None = None
+    trusted: TrustedCheckpoint | None = None
+    report = SyncReport(store.cursor, store.cursor, 0.0)
+    try:
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as verifiers:
+            if store.is_of_other_understanding:
+                judge_anew(store, verifiers)
+            log = _log_identity(store, hub, fingerprint)
+            trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
+            check_freshness(trusted, clock(), max_age)
+            tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
+            check_consistency(store.trusted(), trusted, tree)
+            kept = check_promises(store, trusted, tree, log)
+            for batch in verified_batches(store, hub, tree, bundles_per_batch):
+                judge_batch(store, batch, fingerprint, trusted, verifiers)
+                if progress is not None:
+                    progress(store.cursor, tree.size)
+        with store.transaction():
+            store.advance(fingerprint, trusted, store.cursor)
+            store.settle_receipts(kept)
+        report.checkpoint_age = clock() - trusted.timestamp
+    except Misbehaviour as misbehaviour:
+        if trusted is not None and "new_checkpoint" not in misbehaviour.evidence:
+            misbehaviour.evidence.setdefault("checkpoint", trusted.note)
+        if misbehaviour.fault in (Fault.ROLL_BACK, Fault.FORK):
+            _remind(store, hub)
+        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, log)) from misbehaviour
+    except (HubUnreachable, RefusedByHub) as error:
+        if isinstance(error, HubUnreachable) and error.reason in HALTED:
+            _remind(store, hub)
+        if not store.count_refused(store.reported).get(REJECTED):
+            raise
+        report.interruption = error
+    _report_refused(store, report, log, keep_evidence)
+    return report
+
+
+def _remind(store: Store, hub: HubConnection) -> None:
+    """Show the hub what it signed: one that was restored from a backup does not know, and must not sign again."""
+    trusted = store.trusted()
+    known = [trusted.note] if trusted is not None else []
+    known += [Receipt.model_validate_json(text).checkpoint for _, _, text in store.unsettled_receipts()]
+    if known:
+        hub.show_checkpoint(max(known, key=lambda note: parse_text(parse_note(note.encode()).text).size))
+
+
+def acknowledge(store: Store, report: SyncReport) -> None:
+    """Note that a person or a scheduler was told of the refused entries of a complete run."""
+    if report.interruption is None:
+        with store.transaction():
+            store.set_reported(report.cursor)
+
+
+def _report_refused(store: Store, report: SyncReport, log: LogIdentity | None, keep_evidence: KeepEvidence) -> None:
+    report.cursor = store.cursor
+    report.counts = store.count_refused(store.reported)
+    rejected = store.refused(store.reported, REJECTED)
+    others = [entry for entry in store.refused(store.reported) if entry.verdict != REJECTED]
+    report.refused = [*rejected, *others][:MAX_LISTED]
+    report.evidence = [keep_evidence(accusation, log) for accusation in accusations(store, rejected)]
+
+
+def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIdentity:
+    """The log's keys: from the store, or at first contact from a founding statement that has the pinned hash."""
+    if store.fingerprint not in (None, fingerprint):
+        raise InvalidInput(f"the local store is of forum {store.fingerprint}", "use another --home for another forum")
+    forum = store.membership().forum
+    if forum is not None:
+        if forum.fingerprint != fingerprint:
+            raise InvalidInput(
+                f"the local store is of forum {forum.fingerprint}", "move store.sqlite away and sync anew"
+            )
+        return forum.log
+    try:
+        content, width = hub.bundle(Bundle(0, 1))
+    except Misbehaviour as error:
+        raise HubUnreachable("the hub serves no founding statement: its log is empty, or it hides it") from error
+    evidence = {"bundle": encode_base64(content[:65_537])}
+    try:
+        founding = envelopes.parse(decode_bundle(content, width)[0])
+        if founding.payload_sha256 != fingerprint:
+            raise Malformed("wrong_forum", f"entry 0 founds forum {founding.payload_sha256}, not the pinned one")
+        admission = admit(founding, 0, leaf_hash(founding.encode()).hex(), Membership(), store)
+    except ProtocolError as error:
+        raise Misbehaviour(Fault.FORGE, error.code, f"the founding statement: {error.detail}", evidence) from error
+    if not isinstance(admission, Admission) or not isinstance(admission.statement, Found):
+        raise Misbehaviour(Fault.FORGE, "not_founded", "entry 0 does not found a forum", evidence)
+    return admission.statement.body.log

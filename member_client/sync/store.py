@@ -1,0 +1,425 @@
+"""What this member knows of the log: one SQLite file, written only by verified batches.
+
+Every entry is kept, admitted or not, with its verdict; from the admitted ones come the versions, the newest version of
+each record, and (folded anew when the store is opened) the membership. A batch and the cursor after it are one
+transaction, so a crash leaves the state after some batch, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from member_client.errors import InvalidInput
+from member_client.sync.schema import SCHEMA_VERSION, prepare
+from sharing_protocol import envelope as envelopes
+from sharing_protocol import statements
+from sharing_protocol.admission import Head
+from sharing_protocol.checkpoints import parse_text
+from sharing_protocol.membership import Membership, after
+from sharing_protocol.notes import parse as parse_note
+from sharing_protocol.statements import MembershipStatement, Pattern, RecordStatement, Sighting
+from sharing_protocol.statements.header import format_timestamp
+from sharing_protocol.trust import TrustedCheckpoint
+
+CHECKER = version_of("stillwatch")
+"""Who judged a pattern: one that this version cannot compile, a later one perhaps can."""
+MAX_LISTED = 100
+"""Refused entries in one report: a hub that fills its log with nonsense must not fill this client's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version of a record, as the log has it.
+
+    Attributes:
+        newest: version number of the record's newest version.
+        withdrawn_at: log index of the record's withdrawal, or None.
+        trial: None while this version of the client has not tried the pattern, "" when it passed, else why it did not.
+        refers_to: for a sighting the pattern's id, for a withdrawal the record's id; "" otherwise.
+    """
+
+    index: int
+    id: str
+    type: str
+    version: int
+    entry: str
+    author: str
+    signer: str
+    created: str
+    marking: str
+    valid_from: str
+    valid_until: str
+    kind: str
+    severity: str
+    title: str
+    techniques: tuple[str, ...]
+    refers_to: str
+    newest: int
+    withdrawn_at: int | None
+    trial: str | None
+
+
+_TECHNIQUES = [field.name for field in fields(StoredVersion)].index("techniques")
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEntry:
+    """An entry of the log that has no effect here, and why."""
+
+    index: int
+    type: str
+    verdict: str
+    code: str
+    reason: str
+
+
+class Store:
+    """The store. It is also what `admission.admit` looks records up in."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store, making it if there is none.
+
+        Raises:
+            InvalidInput: the file is no store, or of a later version of this program.
+        """
+        self._membership: Membership | None = None
+        self._others_wrote = 0
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            path.chmod(0o600)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            if self._database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+                with self.transaction():
+                    prepare(self._database, path)
+        except (sqlite3.Error, OSError) as error:
+            raise InvalidInput(f"{path} cannot be opened: {error}", "move it away and sync anew") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing: what is written inside is there after the block, or none of it."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._membership = None
+            if self._database.in_transaction:  # a full disk has rolled it back already
+                self._database.execute("ROLLBACK")
+            raise
+
+    # -- the log -----------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The forum that this store is about, None while it is empty."""
+        row = self._database.execute("SELECT fingerprint FROM log_state").fetchone()
+        return row[0] if row else None
+
+    @property
+    def cursor(self) -> int:
+        """How many entries are stored; the index of the next one."""
+        row = self._database.execute("SELECT cursor FROM log_state").fetchone()
+        return row[0] if row else 0
+
+    def trusted(self) -> TrustedCheckpoint | None:
+        """The newest checkpoint that this member believed."""
+        row = self._database.execute("SELECT checkpoint, timestamp FROM log_state").fetchone()
+        if row is None:
+            return None
+        return TrustedCheckpoint(parse_text(parse_note(row[0].encode()).text), row[0], row[1])
+
+    def advance(self, fingerprint: str, trusted: TrustedCheckpoint, cursor: int) -> None:
+        """Record that everything below `cursor` is stored and hashes into `trusted`."""
+        self._database.execute(
+            "INSERT INTO log_state VALUES (1, ?, ?, ?, ?, 0, ?) ON CONFLICT (only) DO UPDATE SET "
+            "checkpoint = excluded.checkpoint, timestamp = excluded.timestamp, cursor = excluded.cursor, "
+            "understands = excluded.understands",
+            (fingerprint, trusted.note, trusted.timestamp, cursor, statements.understanding()),
+        )
+
+    @property
+    def reported(self) -> int:
+        """Up to which index, not including it, refused entries were reported to whoever runs this client."""
+        row = self._database.execute("SELECT reported FROM log_state").fetchone()
+        return row[0] if row else 0
+
+    def set_reported(self, index: int) -> None:
+        """Note that refused entries below `index` were reported."""
+        self._database.execute("UPDATE log_state SET reported = ?", (index,))
+
+    @property
+    def is_of_other_understanding(self) -> bool:
+        """Whether some verdict is by a version of this program that knew other statements, and could be another now."""
+        row = self._database.execute("SELECT understands FROM log_state").fetchone()
+        return row is not None and row[0] != statements.understanding() and bool(self.count_refused())
+
+    def forget_verdicts(self) -> None:
+        """Forget what was concluded from the entries, so that all of them can be judged anew."""
+        for table in ("versions", "heads", "unread_records"):
+            self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+        self._database.execute("UPDATE log_state SET understands = ?", (statements.understanding(),))
+        self._membership = Membership()
+
+    def leaves(self, start: int, end: int) -> list[bytes]:
+        """Leaf hashes of the stored entries from `start` up to, not including, `end`."""
+        rows = self._database.execute("SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
+        return [row[0] for row in rows]
+
+    def entry(self, index: int) -> bytes | None:
+        """The envelope at a log index."""
+        row = self._database.execute("SELECT envelope FROM entries WHERE idx = ?", (index,)).fetchone()
+        return row[0] if row else None
+
+    def put_entry(self, index: int, leaf: bytes, data: bytes, kind: str, verdict: str, code: str, reason: str) -> None:
+        """Keep one entry with its verdict; of one that is kept already only the verdict changes."""
+        self._database.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idx) DO UPDATE SET "
+            "type = excluded.type, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
+            (index, leaf, data, kind, verdict, code, reason),
+        )
+
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """The envelopes from `start` up to, not including, `end`."""
+        rows = self._database.execute(
+            "SELECT envelope FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
+        )
+        return [row[0] for row in rows]
+
+    def refused(self, start: int = 0, verdict: str = "", limit: int = MAX_LISTED) -> list[RefusedEntry]:
+        """The first entries from `start` on that were refused, or have this verdict."""
+        rows = self._database.execute(
+            "SELECT idx, type, verdict, code, reason FROM entries "
+            "WHERE verdict <> 'admitted' AND idx >= ? AND ? IN (verdict, '') ORDER BY idx LIMIT ?",
+            (start, verdict, limit),
+        )
+        return [RefusedEntry(*row) for row in rows]
+
+    def newest_refused(self, limit: int) -> list[RefusedEntry]:
+        """The last entries that were refused."""
+        rows = self._database.execute(
+            "SELECT idx, type, verdict, code, reason FROM entries "
+            "WHERE verdict <> 'admitted' ORDER BY idx DESC LIMIT ?",
+            (limit,),
+        )
+        return [RefusedEntry(*row) for row in rows][::-1]
+
+    def count_refused(self, start: int = 0) -> dict[str, int]:
+        """How many entries from `start` on were refused, by verdict."""
+        rows = self._database.execute(
+            "SELECT verdict, count(*) FROM entries WHERE verdict <> 'admitted' AND idx >= ? GROUP BY verdict", (start,)
+        )
+        return dict(rows.fetchall())
+
+    def put_unread(self, record_id: str, index: int) -> None:
+        """Note that the statement at `index` about this record was not understood."""
+        self._database.execute("INSERT OR IGNORE INTO unread_records VALUES (?, ?)", (record_id, index))
+
+    def unread(self, record_ids: Iterable[str]) -> int | None:
+        """Index of the first statement that was not understood about any of these records, or None."""
+        wanted = list(record_ids)
+        row = self._database.execute(
+            f"SELECT min(idx) FROM unread_records WHERE id IN ({', '.join('?' * len(wanted))})",  # noqa: S608 - only ?s
+            wanted,
+        ).fetchone()
+        found: int | None = row[0]
+        return found
+
+    def integrity(self) -> str:
+        """What SQLite's own check finds wrong with the file, "" for nothing."""
+        found: str = self._database.execute("PRAGMA integrity_check").fetchone()[0]
+        return "" if found == "ok" else found
+
+    # -- membership --------------------------------------------------------------------------------------------
+
+    def membership(self) -> Membership:
+        """The membership after the stored entries, folded from them."""
+        others_wrote = self._database.execute("PRAGMA data_version").fetchone()[0]
+        if self._membership is None or others_wrote != self._others_wrote:
+            self._others_wrote = others_wrote
+            state = Membership()
+            for index, data in self.membership_log():
+                signed = envelopes.parse(data)
+                statement = statements.parse(signed.payload)
+                if isinstance(statement, MembershipStatement):
+                    state = after(state, statement, index, signed.payload_sha256)
+            self._membership = state
+        return self._membership
+
+    def set_membership(self, membership: Membership) -> None:
+        """Take over the state that a batch led to; a rolled-back transaction forgets it."""
+        self._membership = membership
+
+    def membership_log(self) -> list[tuple[int, bytes]]:
+        """Every admitted membership entry: index and envelope."""
+        rows = self._database.execute(
+            "SELECT idx, envelope FROM entries WHERE type LIKE 'membership.%' AND verdict = 'admitted' ORDER BY idx"
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    # -- records -----------------------------------------------------------------------------------------------
+
+    def head(self, record_id: str) -> Head | None:
+        """See `admission.Records`."""
+        row = self._database.execute(
+            "SELECT id, type, version, entry, author, withdrawn_at FROM heads WHERE id = ?", (record_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        found, kind, version, entry, author, withdrawn_at = row
+        return Head(found, kind, version, entry, author, withdrawn=withdrawn_at is not None)
+
+    def entry_of(self, record_id: str, version: int) -> str | None:
+        """See `admission.Records`."""
+        row = self._database.execute(
+            "SELECT entry FROM versions WHERE id = ? AND version = ?", (record_id, version)
+        ).fetchone()
+        return row[0] if row else None
+
+    def put_head(self, head: Head) -> None:
+        """Set a record's newest version."""
+        self._database.execute(
+            "INSERT INTO heads VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (id) DO UPDATE SET "
+            "version = excluded.version, entry = excluded.entry",
+            (head.id, head.type, head.version, head.entry, head.author),
+        )
+
+    def mark_withdrawn(self, record_id: str, index: int) -> None:
+        """Note that the withdrawal at log index `index` names a record."""
+        self._database.execute("UPDATE heads SET withdrawn_at = ? WHERE id = ?", (index, record_id))
+
+    def add_version(self, index: int, statement: RecordStatement, entry: str, signer: str) -> None:
+        """Index one record version for listing and searching."""
+        body = statement.body
+        pattern = statement.body if isinstance(statement, Pattern) else None
+        searchable = f"{pattern.title}\n{pattern.description}".casefold() if pattern else ""
+        if isinstance(statement, Sighting):
+            refers_to = statement.body.pattern.id
+        else:
+            refers_to = "" if isinstance(statement, Pattern) else statement.body.record.id
+        self._database.execute(
+            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                index,
+                statement.id,
+                statement.type,
+                statement.version,
+                entry,
+                statement.author,
+                signer,
+                format_timestamp(statement.created),
+                body.marking.value,
+                format_timestamp(body.valid_until),
+                format_timestamp(pattern.valid_from) if pattern else "",
+                pattern.kind.value if pattern else "",
+                pattern.severity.value if pattern else "",
+                pattern.title if pattern else "",
+                json.dumps(pattern.techniques if pattern else []),
+                searchable,
+                refers_to,
+            ),
+        )
+
+    def versions(
+        self,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        refers_to: str | None = None,
+        search: str | None = None,
+        newest_only: bool = False,
+        untried_only: bool = False,
+    ) -> list[StoredVersion]:
+        """Record versions in log order, narrowed by whichever arguments are given."""
+        conditions, values = ["1"], []
+        for column, value in (("v.type", type), ("v.id", id), ("v.refers_to", refers_to)):
+            if value is not None:
+                conditions.append(f"{column} = ?")
+                values.append(value)
+        if search is not None:
+            conditions.append("instr(v.searchable, ?)")
+            values.append(search.casefold())
+        if newest_only:
+            conditions.append("v.version = h.version")
+        if untried_only:
+            conditions.append("t.entry IS NULL")
+        rows = self._database.execute(
+            "SELECT v.idx, v.id, v.type, v.version, v.entry, v.author, v.signer, v.created, v.marking, v.valid_from, "  # noqa: S608 - the conditions are fixed text, values are bound
+            "v.valid_until, v.kind, v.severity, v.title, v.techniques, v.refers_to, h.version, h.withdrawn_at, "
+            "CASE WHEN t.passed = 1 THEN '' ELSE t.reason END "
+            "FROM versions v JOIN heads h ON h.id = v.id "
+            "LEFT JOIN trials t ON t.entry = v.entry AND (t.passed = 1 OR t.checker = ?) "
+            f"WHERE {' AND '.join(conditions)} ORDER BY v.idx",
+            [CHECKER, *values],
+        )
+        return [_stored_version(row) for row in rows]
+
+    def pattern(self, version: StoredVersion) -> Pattern:
+        """The statement of a stored pattern version."""
+        data = self.entry(version.index)
+        statement = statements.parse(envelopes.parse(data).payload) if data else None
+        if not isinstance(statement, Pattern):
+            raise InvalidInput(f"{version.id} version {version.version} is not a stored pattern")
+        return statement
+
+    def put_trials(self, trials: Iterable[tuple[str, bool, str, str]]) -> None:
+        """Keep what trying patterns gave: entry hash, passed, code, reason. A failure holds for this version only."""
+        rows = [(*trial, CHECKER) for trial in trials]
+        self._database.executemany("INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?)", rows)
+
+    # -- receipts ----------------------------------------------------------------------------------------------
+
+    def put_receipt(self, entry: str, index: int, receipt: str) -> None:
+        """Keep a receipt, which proves what the hub promised."""
+        self._database.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, 0)", (entry, index, receipt))
+
+    def has_receipt(self, entry: str) -> bool:
+        """Whether there is a receipt for the entry with this hash."""
+        return self._database.execute("SELECT 1 FROM receipts WHERE entry = ?", (entry,)).fetchone() is not None
+
+    def unsettled_receipts(self) -> list[tuple[str, int, str]]:
+        """Receipts that the log was not held to yet: entry hash, index, JSON."""
+        return self._database.execute(
+            "SELECT entry, idx, receipt FROM receipts WHERE NOT settled ORDER BY idx"
+        ).fetchall()
+
+    def settle_receipts(self, entries: Iterable[str]) -> None:
+        """Note that the log honours the receipts for these entries."""
+        self._database.executemany("UPDATE receipts SET settled = 1 WHERE entry = ?", [(entry,) for entry in entries])
+
+
+def _stored_version(row: tuple[Any, ...]) -> StoredVersion:
+    values = list(row)
+    values[_TECHNIQUES] = tuple(json.loads(values[_TECHNIQUES]))
+    return StoredVersion(*values)
+
+
+def state_of(version: StoredVersion, membership: Membership, now: datetime) -> str:
+    """Where a record version stands: `active`, or the one reason why it is not in force.
+
+    `suspect` means that its key was reported compromised from an index at or below the record's.
+    """
+    moment = format_timestamp(now)
+    key = membership.keys.get(version.signer)
+    suspect = key is not None and key.suspect_from is not None and version.index >= key.suspect_from
+    reasons = (
+        ("superseded", version.version < version.newest),
+        ("withdrawn", version.withdrawn_at is not None),
+        ("suspect", suspect),
+        ("expired", version.valid_until <= moment),
+        ("not yet valid", version.valid_from > moment),
+        ("unsound", bool(version.trial)),
+    )
+    return next((name for name, holds in reasons if holds), "active")

@@ -1,0 +1,54 @@
+"""Homes of labs of a forum in a box: the same keys, in files as `stillwatch init` would have left them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from member_client.cli.main import run
+from member_client.home import Home, Settings, write_privately
+from tests.forum import ForumInABox, Lab, key
+
+
+def make_home(folder: Path, box: ForumInABox, lab: Lab) -> Path:
+    """A lab's home, pinned to the forum, with its three keys; nothing synced yet."""
+    home = Home(folder)
+    home.create()
+    home.keys.mkdir(mode=0o700)
+    assert box.fingerprint is not None
+    home.save(Settings(hub=box.hub.url, forum=box.fingerprint, name=lab.name, member=lab.id))
+    for role in ("owner", "analyst", "sync"):
+        private = key(getattr(lab, role))
+        path = home.keys / f"{role}-{private.public_key.key_id[:8]}.pem"
+        pem = private.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_privately(path, pem)
+        write_privately(path.with_suffix(".pub"), f"{private.public_key}\n".encode())
+    return folder
+
+
+class Client:
+    """The `stillwatch` command with one home."""
+
+    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.home = home
+        self._capsys = capsys
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run a command that must exit with `code`; gives all that it printed."""
+        self._capsys.readouterr()
+        got = run([*arguments, "--home", str(self.home)])
+        printed = self._capsys.readouterr()
+        assert got == code, printed.out + printed.err
+        return printed.out + printed.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """Run a command with --json; gives the one document that it printed on standard output."""
+        self._capsys.readouterr()
+        got = run([*arguments, "--json", "--home", str(self.home)])
+        printed = self._capsys.readouterr()
+        assert got == code, printed.out + printed.err
+        return json.loads(printed.out)

@@ -1,0 +1,89 @@
+"""Killing `stillwatch sync` wherever it happens to be: the next run completes, and the store is that of a clean run."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from member_client.home import Home, Settings
+from member_client.keystore import KeyStore
+from member_client.sync.store import Store
+from tests.member_client.follower import dump, entries_of, many_patterns
+from tests.member_client.lying_hub import Answer, LyingHub
+from tests.protocol.forum_log import AURORA, ForumLog, forum_of_two_labs
+
+STILLWATCH = str(Path(sys.executable).parent / "stillwatch")
+
+
+@pytest.fixture(scope="module")
+def log() -> ForumLog:
+    return many_patterns(forum_of_two_labs(), 3000)
+
+
+@pytest.fixture(scope="module")
+def hub(log: ForumLog) -> Iterator[LyingHub]:
+    with LyingHub(entries_of(log)) as running:
+        answers: dict[str, Answer] = {}
+
+        def remembered(path: str, answer: Answer) -> Answer:
+            return answer if path == "/checkpoint" else answers.setdefault(path, answer)
+
+        running.lie = remembered
+        yield running
+
+
+def home(path: Path, hub: LyingHub, log: ForumLog) -> Home:
+    made = Home(path)
+    made.create()
+    made.save(Settings(hub.url, log.fingerprint, "Aurora", AURORA))
+    KeyStore(made.keys).create("sync", None)
+    return made
+
+
+def sync(home: Home) -> subprocess.Popen[bytes]:
+    command = [STILLWATCH, "sync", "--json", "--home", str(home.path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_killed_anywhere_the_next_run_completes(tmp_path: Path, hub: LyingHub, log: ForumLog) -> None:
+    clean, killed = home(tmp_path / "clean", hub, log), home(tmp_path / "killed", hub, log)
+    done = sync(clean)
+    assert done.communicate()[1] == b""
+    assert done.returncode == 0
+    chance = random.Random(11)
+    cursors = []
+    for _ in range(12):
+        running = sync(killed)
+        # From before the store is made to after the last batch; a run that is over by then was not interrupted.
+        deadline = time.monotonic() + chance.uniform(0.3, 2.2)
+        while running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        store = Store(killed.store)
+        cursors.append(store.cursor)
+        store.close()
+    assert cursors == sorted(cursors)
+    last = sync(killed)
+    output, errors = last.communicate()
+    assert (last.returncode, errors) == (0, b"")
+    assert json.loads(output)["entries"] == log.size
+    assert dump(killed.store) == dump(clean.store)
+
+
+def test_a_second_run_says_that_one_is_under_way(tmp_path: Path, hub: LyingHub, log: ForumLog) -> None:
+    busy = home(tmp_path / "busy", hub, log)
+    with FileLock(busy.sync_lock):
+        second = sync(busy)
+        output, _ = second.communicate()
+    assert second.returncode == 0
+    assert json.loads(output)["status"] == "busy"
