@@ -1,0 +1,110 @@
+"""Submitting: how many a second become durable, and how soon one has arrived at another lab."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import psycopg
+
+from tests.bench.figures import BenchFailed, Figure, Sizes, compared, percentile, progress
+from tests.bench.place import Place
+from tests.bench.raw_http import PATIENCE_SECONDS, Connection, Worker, at_once, submission
+from tests.forum import key
+from tests.member_client.lab_homes import make_home
+
+STILLWATCH = str(Path(sys.executable).with_name("stillwatch"))
+ARRIVES_WITHIN_MS = 100
+
+
+def durable_submissions(place: Place, sizes: Sizes) -> list[Figure]:
+    """Patterns that many clients submit at once, beside as many clients that commit the same bytes, a row each."""
+    signer = key(place.lab.analyst)
+    with psycopg.connect(place.postgres) as connection:
+        connection.execute("CREATE TABLE bare_rows (id bigint GENERATED ALWAYS AS IDENTITY, entry bytea)")
+    pairs = []
+    for sample in range(sizes.samples):
+        entries = [made.encode() for made in place.patterns(sizes.submissions, f"Submission {sample}")]
+        requests = [submission(place.hub.url, entry, signer) for entry in entries]
+        ours = len(entries) / at_once([_submit_all(place.hub.url, share) for share in _shares(requests, sizes.clients)])
+        bare = len(entries) / at_once([_commit_all(place.postgres, share) for share in _shares(entries, sizes.clients)])
+        progress(f"  {ours:,.0f} submissions/s, {bare:,.0f} bare commits/s")
+        pairs.append((ours, bare))
+    against = f"one INSERT and COMMIT a row, {sizes.clients} clients, same Postgres"
+    return [compared("durable_submissions", "records/s", pairs, against, 0.3)]
+
+
+def submit_to_follower(place: Place, sizes: Sizes) -> list[Figure]:
+    """From the moment of submitting a pattern until `stillwatch sync --follow` says that it has verified and stored it.
+
+    That is a little after it was stored: the follower has also run the pattern's own tests by then.
+    """
+    home = make_home(place.folder / "boreal", place.box, place.box.admit("Boreal"))
+    command = [STILLWATCH, "sync", "--follow", "--json", "--home", str(home)]
+    signer = key(place.lab.analyst)
+    milliseconds = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower, Connection(place.hub.url) as client:
+        try:
+            size = _wait_for(follower, place.box.size())
+            for made in place.patterns(sizes.arrivals, "Arrival"):
+                time.sleep(random.uniform(0.05, 0.15))  # the follower waits at the hub again
+                sent = submission(place.hub.url, made.encode(), signer)
+                begun = time.perf_counter()
+                client.submit(sent)
+                size = _wait_for(follower, size + 1)
+                milliseconds.append((time.perf_counter() - begun) * 1000)
+        finally:
+            follower.terminate()
+    middle, slow = median(milliseconds), percentile(milliseconds, 95)
+    target = f"<= {ARRIVES_WITHIN_MS} ms"
+    return [
+        Figure("submit_to_follower", middle, "ms", milliseconds, target=target, met=middle <= ARRIVES_WITHIN_MS),
+        Figure("submit_to_follower_p95", slow, "ms", milliseconds),
+    ]
+
+
+def _submit_all(url: str, requests: Sequence[bytes]) -> Worker:
+    def work(barrier: threading.Barrier) -> None:
+        with Connection(url) as connection:
+            barrier.wait()
+            for one in requests:
+                connection.submit(one)
+
+    return work
+
+
+def _commit_all(postgres: str, rows: Sequence[bytes]) -> Worker:
+    def work(barrier: threading.Barrier) -> None:
+        with psycopg.connect(postgres) as connection:
+            barrier.wait()
+            for row in rows:
+                connection.execute("INSERT INTO bare_rows (entry) VALUES (%s)", (row,))
+                connection.commit()
+
+    return work
+
+
+def _shares(items: Sequence[bytes], count: int) -> list[Sequence[bytes]]:
+    return [items[number::count] for number in range(count)]
+
+
+def _wait_for(follower: subprocess.Popen[str], size: int) -> int:
+    """Read what the follower prints until it has so many entries."""
+    assert follower.stdout is not None
+    too_long = threading.Timer(PATIENCE_SECONDS, follower.kill)
+    too_long.start()
+    try:
+        for line in follower.stdout:
+            told = json.loads(line)
+            if told["status"] == "ok" and told["entries"] >= size:
+                return int(told["entries"])
+    finally:
+        too_long.cancel()
+    raise BenchFailed("the follower ended, or was not told of an entry")

@@ -1,0 +1,83 @@
+"""The demo, told on a stage of its own: three admins and three labs as separate processes, real HTTP, real Postgres."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import psutil
+import pytest
+from rich.console import Console
+
+from docs import demo
+from docs.demo_stage import Stage
+from hub.database.embedded import destroy
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The stage after the whole story, which stops at the first step that does not end as told."""
+    folder = tmp_path_factory.mktemp("demo")
+    with (folder / "transcript.txt").open("w") as transcript:
+        stage = Stage(folder / "stage", Console(file=transcript, width=120, highlight=False, markup=False))
+        stage.clear()
+        try:
+            demo.tell(stage)
+            yield stage
+        finally:
+            stage.stop_hub()
+            destroy(stage.hub_home)
+
+
+def entries(stage: Stage, home: str) -> list[tuple[int, bytes, bytes, str]]:
+    with closing(sqlite3.connect(stage.root / home / "store.sqlite")) as database:
+        return list(database.execute("SELECT idx, leaf, envelope, verdict FROM entries ORDER BY idx"))
+
+
+@pytest.mark.timeout(240)
+def test_every_lab_holds_the_same_verified_log(stage: Stage) -> None:
+    aurora, boreal, cirrus = (entries(stage, home) for home in demo.LABS)
+    assert aurora == boreal == cirrus
+    assert [row[0] for row in aurora] == list(range(len(aurora)))
+    assert {row[3] for row in aurora} == {"admitted"}
+    assert set(stage.facts["entries verified at each lab"].values()) == {len(aurora)}
+
+
+def test_the_campaign_was_found_and_nobody_else(stage: Stage) -> None:
+    assert stage.facts["accounts caught"] == 36
+    assert stage.facts["innocent accounts flagged"] == 0
+
+
+def test_the_sighting_tells_buckets_and_nothing_of_the_customers(stage: Stage) -> None:
+    with closing(sqlite3.connect(stage.root / "aurora" / "store.sqlite")) as database:
+        rows = database.execute("SELECT envelope FROM entries WHERE type = 'sighting'").fetchall()
+    assert rows
+    for (envelope,) in rows:
+        statement = base64.b64decode(json.loads(envelope)["payload"]).decode()
+        body = json.loads(statement)["body"]
+        assert (body["matches"], body["accounts"]) == ("100-999", "10-99")
+        assert "acct-" not in statement
+
+
+def test_a_withdrawn_pattern_is_in_force_nowhere(stage: Stage) -> None:
+    assert stage.facts["state of the withdrawn pattern"] == "withdrawn"
+
+
+def test_both_lies_of_the_hub_left_evidence(stage: Stage) -> None:
+    second_machine = [json.loads(path.read_text()) for path in (stage.root / "cirrus-2" / "evidence").glob("*.json")]
+    assert [case["fault"] for case in second_machine] == ["alter"]
+    boreal = [json.loads(path.read_text()) for path in (stage.root / "boreal" / "evidence").glob("*.json")]
+    assert [case["fault"] for case in boreal] == [stage.facts["how the second lie was caught"]]
+
+
+def test_nothing_is_left_running(stage: Stage) -> None:
+    stage.stop_hub()
+    mine = [
+        process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if str(stage.root) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert mine == []
