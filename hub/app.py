@@ -141,15 +141,16 @@ def create_app(
         redirect_slashes=False,
     )
     attach(application, services)
-    for kind in (ProtocolError, HubError, HTTPException, RequestValidationError, *NO_ANSWER, Exception):
+    for kind in (ProtocolError, HubError, HTTPException, RequestValidationError, *NO_ANSWER):
         application.add_exception_handler(kind, _as_problem)
+    application.add_exception_handler(Exception, _as_unforeseen)
     authenticator = Authenticator(readers, directory, guard, clock)
     gate = Gate(application, authenticator, directory, limits, instruments, settings, _templates(application))
     return Hub(gate, following, listener, lambda: lifespan(application))
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:
-    """Answer any error as a problem document, in the hub's own words."""
+    """Answer an error of a known kind as a problem document, in the hub's own words."""
     request_id: str = request.state.request_id
     allowed = ""
     if isinstance(error, HTTPException):
@@ -167,11 +168,23 @@ async def _as_problem(request: Request, error: Exception) -> Response:
         error = DatabaseSilent()
     if problems.status_of(error) >= 500 and not isinstance(error, HubError):
         _log.error("unforeseen error", exc_info=error, extra={"request_id": request_id})
-    request.state.problem = problems.problem_of(error, request_id).code
-    response = problems.respond(error, request_id)
+    response = _answer(request, error)
     if allowed:
         response.headers["Allow"] = allowed
     return response
+
+
+async def _as_unforeseen(request: Request, error: Exception) -> Response:
+    """Log and answer what nobody foresaw. Starlette raises it again, for the gate, which must know it from others."""
+    _log.error("unforeseen error", exc_info=error, extra={"request_id": request.state.request_id})
+    request.state.answered = error
+    return _answer(request, error)
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    request_id: str = request.state.request_id
+    request.state.problem = problems.problem_of(error, request_id).code
+    return problems.respond(error, request_id)
 
 
 def _takes(request: Request, method: str) -> bool:

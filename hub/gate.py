@@ -151,6 +151,8 @@ class Gate:
             _log.error("the database does not answer: %s", error, extra={"request_id": exchange.request_id})
             await self._fail(exchange, DatabaseSilent())
         except Exception as error:  # noqa: BLE001 - the outermost layer: nothing unforeseen may leave as it is
+            if exchange.state.get("answered") is error:
+                return  # the application logged and answered it, and raised it again
             _log.exception("unforeseen error", extra={"request_id": exchange.request_id})
             await self._fail(exchange, error)
 
