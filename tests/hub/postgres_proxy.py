@@ -27,8 +27,10 @@ _COMMIT = b"COMMIT\0"
 
 
 class Fault(Enum):
-    """What happens to a commit of the log. The hub sees the same each time: its connection breaks."""
+    """What happens to a commit of the log. The hub sees the same each time but the first: its connection breaks."""
 
+    NONE = auto()
+    """It passes, so that the fault after it meets the next one."""
     NOT_SENT = auto()
     """The server never sees it, and undoes the transaction."""
     ANSWER_LOST = auto()
@@ -55,7 +57,7 @@ class PostgresProxy:
     """Stands between a hub and its Postgres.
 
     Attributes:
-        faults: what to do to the next commits of the log; others pass.
+        faults: what to do to the next commits of the log; later ones pass.
         happened: the faults so far, in order.
         reachable: clear it to turn new connections away.
     """
@@ -126,8 +128,10 @@ class PostgresProxy:
                 if _LOCK in data:
                     connection.of_sequencer = True
                 if connection.of_sequencer and _COMMIT in data and self.faults:
-                    self._break(connection, data, self.faults.popleft())
-                    break
+                    fault = self.faults.popleft()
+                    if fault is not Fault.NONE:
+                        self._break(connection, data, fault)
+                        break
                 connection.server.sendall(data)
         connection.close()
 

@@ -16,6 +16,10 @@ from hub.database import audit, log_store
 from hub.database.connections import make_command_engine, plain_url
 from hub.differences import Difference
 
+WHO_WAIT_FOR_LOG = """FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
+"""The locks asked for by processes that want to extend the log while another does."""
+
 _copies = itertools.count()
 
 
@@ -55,6 +59,11 @@ def copied(database_url: str) -> str:
     with connect(source.set(database="stillwatch").render_as_string(hide_password=False)) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {source.database}".encode())
     return source.set(database=name).render_as_string(hide_password=False)
+
+
+def waiting_for_log(database_url: str) -> int:
+    """How many processes want to extend the log while another does."""
+    return number(database_url, f"SELECT count(*) {WHO_WAIT_FOR_LOG}")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from hub.identity import HubIdentity
+from hub.settings import HubSettings
 from sharing_protocol import notes, wire
 from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.envelope import Envelope
@@ -30,12 +31,11 @@ from tests.forum import (
     withdrawal_body,
 )
 from tests.hub.lone_sequencer import sequencing
-from tests.hub.stored_log import differences, held, number, rows, wait_until
+from tests.hub.scrape import read
+from tests.hub.stored_log import differences, held, number, rows, wait_until, waiting_for_log
 
 NONCES = "SELECT count(*) FROM request_nonces"
 CHECKPOINTS = "SELECT count(*) FROM checkpoints"
-WAITING = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
-    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
 
 
 @pytest.fixture
@@ -193,15 +193,16 @@ def test_a_submitter_who_goes_away_is_logged_all_the_same(box: ForumInABox, lab:
 
 def test_a_hub_that_is_stopped_answers_those_who_wait(database: str, hub_identity: HubIdentity) -> None:
     with ThreadPoolExecutor(13) as threads, contextlib.ExitStack() as running:
-        hub = running.enter_context(running_hub(database, hub_identity))
+        hub = running.enter_context(running_hub(database, hub_identity, settings=HubSettings(metrics_port=0)))
         box = ForumInABox(hub)
         box.found()
         lab = box.admit("Aurora")
-        made = [box.record(lab, pattern_body(f"Pattern {number}")) for number in range(12)]
-        before = number(database, NONCES)
+        first, *others = made = [box.record(lab, pattern_body(f"Pattern {number}")) for number in range(12)]
         with held(database):
-            answers = [threads.submit(box.submit, one, lab.analyst) for one in made]
-            wait_until(lambda: number(database, NONCES) == before + len(made), "all requests are being served")
+            answers = [threads.submit(box.submit, first, lab.analyst)]
+            wait_until(lambda: waiting_for_log(database) == 1, "a batch of one waits")
+            answers += [threads.submit(box.submit, one, lab.analyst) for one in others]
+            wait_until(lambda: read(hub, "queue_length") == len(others), "the others wait for the next batch")
             stopped = threads.submit(running.close)
             wait_until(lambda: not is_listening(hub), "the hub takes no more requests")
         receipts(box, made, [answer.result() for answer in answers])
@@ -301,9 +302,9 @@ def test_a_submission_that_comes_after_a_revocation_in_the_queue_is_refused(
         with held(database_url):
             # Postgres hands the lock on in the order in which it was asked for.
             revoked = threads.submit(box.decree, "membership.revoke_key", lab.id, body)
-            wait_until(lambda: number(database_url, WAITING) == 1, "the first hub's sequencer waits")
+            wait_until(lambda: waiting_for_log(database_url) == 1, "the first hub's sequencer waits")
             answer = threads.submit(other.submit, late, lab.analyst)
-            wait_until(lambda: number(database_url, WAITING) == 2, "the second hub's sequencer waits")
+            wait_until(lambda: waiting_for_log(database_url) == 2, "the second hub's sequencer waits")
         revoked.result()
         assert (answer.result().status_code, code_of(answer.result())) == (403, "revoked_key")
     assert differences(database_url) == []
