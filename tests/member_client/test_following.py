@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from member_client import hub_connection
@@ -105,21 +105,24 @@ def test_revised_withdrawn_and_sighted_records_are_told_apart(lab: Lab, hub: Lyi
     assert [version.id for version in lab.store.versions(refers_to=PATTERN, type="sighting")] == [sighting]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.integers(3, 600), max_size=5), bundles=st.integers(1, 3))
 def test_however_the_log_grew_the_store_is_the_same(
-    tmp_path_factory: pytest.TempPathFactory, long_log: ForumLog, cuts: list[int], bundles: int
+    tmp_path_factory: pytest.TempPathFactory, long_log: ForumLog
 ) -> None:
-    folder = tmp_path_factory.mktemp("grown")
     with LyingHub(entries_of(long_log)) as hub:
-        at_once = Lab(folder / "at-once", hub, long_log.fingerprint)
+        at_once = Lab(tmp_path_factory.mktemp("at-once") / "lab", hub, long_log.fingerprint)
         at_once.sync()
-        in_steps = Lab(folder / "in-steps", hub, long_log.fingerprint)
-        for hub.shown in [*sorted(cuts), None]:
-            in_steps.sync(bundles_per_batch=bundles)
-        assert in_steps.contents() == at_once.contents()
+
+        @settings(max_examples=6, deadline=None)
+        @given(cuts=st.lists(st.integers(3, 600), max_size=5), bundles=st.integers(1, 3))
+        def in_steps(cuts: list[int], bundles: int) -> None:
+            lab = Lab(tmp_path_factory.mktemp("in-steps") / "lab", hub, long_log.fingerprint)
+            for hub.shown in [*sorted(cuts), None]:
+                lab.sync(bundles_per_batch=bundles)
+            assert lab.contents() == at_once.contents()
+            lab.store.close()
+
+        in_steps()
         at_once.store.close()
-        in_steps.store.close()
 
 
 def test_what_was_stored_before_the_hub_broke_is_kept_and_the_next_run_completes(

@@ -61,7 +61,7 @@ def test_killed_anywhere_the_next_run_completes(tmp_path: Path, hub: LyingHub, l
     assert done.returncode == 0
     chance = random.Random(11)
     cursors = []
-    for _ in range(12):
+    for _ in range(8):
         running = sync(killed)
         # From before the store is made to after the last batch; a run that is over by then was not interrupted.
         deadline = time.monotonic() + chance.uniform(0.3, 2.2)
