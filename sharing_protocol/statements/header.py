@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +63,14 @@ def parse_timestamp(value: object) -> datetime:
 def format_timestamp(value: datetime) -> str:
     """Write the form that `parse_timestamp` reads."""
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def show_hidden(text: str) -> str:
+    """The text with each control or invisible character written as JSON's escape of it; line breaks and tabs stay.
+
+    For whatever may come from others where a statement does not forbid such characters: logic, test events, log rows.
+    """
+    return _NOT_IN_PARAGRAPHS.sub(lambda hidden: json.dumps(hidden[0])[1:-1], text)
 
 
 def _line(value: str) -> str:
