@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: $(VENV)
 $(VENV): $(INSTALLED) ## Install everything, pinned and hash-checked, into .venv (other targets do it when needed)
@@ -39,6 +39,11 @@ run: $(INSTALLED) ## The same forum, left running for you to try; Ctrl-C ends it
 .PHONY: test
 test: $(INSTALLED) ## Run every test (narrow it with ARGS="tests/hub -k receipt")
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(INSTALLED) ## Crash it for minutes: 20 kill -9 of hubs and of Postgres, 50 of sync, a full disk
+	STILLWATCH_TEST_KILLS=20 STILLWATCH_TEST_SYNC_KILLS=50 $(BIN)/python -m pytest -s \
+		tests/hub/test_killed_hub.py tests/member_client/test_interrupted_sync.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Send the hub what its OpenAPI document says and forbids, for minutes (EXAMPLES=500 SEED=1)
