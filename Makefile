@@ -45,6 +45,10 @@ test-slow: $(INSTALLED) ## Crash it for minutes: 20 kill -9 of hubs and of Postg
 	STILLWATCH_TEST_KILLS=20 STILLWATCH_TEST_SYNC_KILLS=50 $(BIN)/python -m pytest -s \
 		tests/hub/test_killed_hub.py tests/member_client/test_interrupted_sync.py $(ARGS)
 
+.PHONY: soak
+soak: $(INSTALLED) ## A forum's day in miniature, with faults: OPERATIONS=200000 SEED=1
+	$(BIN)/python -m tests.soak.run --operations $(or $(OPERATIONS),200000) $(if $(SEED),--seed $(SEED))
+
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Send the hub what its OpenAPI document says and forbids, for minutes (EXAMPLES=500 SEED=1)
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),500) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 \
