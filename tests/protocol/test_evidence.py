@@ -372,6 +372,28 @@ def test_an_entry_that_is_no_envelope_is_proven_to_be_in_the_log(garbage: bytes)
     proven(log, documents, Fault.FORGE)
 
 
+@settings(max_examples=100)
+@given(data=st.data())
+def test_no_changed_document_accuses_anybody(data: st.DataObject) -> None:
+    log, tree, accused = offered(CONCLUSIVE["signed by a revoked key"][0])
+    documents = tree.accuse(accused, range(accused))
+    name = data.draw(st.sampled_from(sorted(documents)))
+    text = documents[name].encode()
+    start, removed = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 3))
+    put_in = data.draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=3)).encode()
+    changed = (text[:start] + put_in + text[start + removed :]).decode("utf-8", "replace")
+    found = verdict(log, {**documents, name: changed})
+    assert found.proven == (meaning(name, changed) == meaning(name, documents[name]))
+
+
+def meaning(name: str, text: str) -> object:
+    """What a document says: JSON can be spelled in more than one way."""
+    try:
+        return json.loads(text) if name == "context" else text
+    except ValueError:
+        return None
+
+
 def test_two_statements_of_one_version_are_the_hubs_doing_and_the_authors() -> None:
     twin = with_changes(["Aurora analyst"], "pattern", PATTERN, AURORA, pattern_body(title="Other"), version=1,
                         previous=None)  # fmt: skip
