@@ -9,9 +9,8 @@ from member_client.session import Session
 from member_client.sync.excerpts import Excerpts
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
-from sharing_protocol.log_excerpt import MAX_ENTRIES
 from sharing_protocol.record_proof import ProvenStatement, RecordProof, own_signatures, verify
-from sharing_protocol.statements import MembershipStatement, Unknown
+from sharing_protocol.statements import MembershipStatement
 from sharing_protocol.tlog_proof import TlogProof
 
 _MEMBERSHIP = ("forum", "member")
@@ -25,7 +24,7 @@ def prove(session: Session, record: str, version: int | None = None) -> tuple[by
         version: by default the newest.
 
     Raises:
-        InvalidInput: there is no such record; nothing was synced, or not all of it; the store is damaged.
+        InvalidInput: there is no such record; nothing was synced, or not all of it.
         Malformed: `not_a_proof`: it would be too large.
         Unproven: the store is damaged.
     """
@@ -33,39 +32,29 @@ def prove(session: Session, record: str, version: int | None = None) -> tuple[by
     trusted = store.trusted()
     if trusted is None or store.cursor != trusted.checkpoint.size:
         raise InvalidInput("not all of the log is stored here: the last sync was interrupted", "run `stillwatch sync`")
-    index = find(session, record, version)
-    entry = store.entry(index) or b""
-    statement = statements.parse(envelopes.parse(entry).payload)
-    if isinstance(statement, Unknown):
-        raise InvalidInput(f"entry {index} is of a later version of the protocol", "upgrade")
-    author = statement.id if isinstance(statement, MembershipStatement) else statement.author
+    index, lab = _find(session, record, version)
     excerpts = Excerpts(store, trusted.checkpoint.size)
-    path = [place for place in excerpts.histories({forum.id, author}) if place != index]
-    if len(path) > MAX_ENTRIES:
-        raise InvalidInput(f"it takes {len(path)} membership entries, and a proof carries at most {MAX_ENTRIES}")
     [proven] = excerpts.logged([index])
-    note = own_signatures(trusted.note, forum.log)
-    data = RecordProof(entry, TlogProof(index, proven.steps, note), tuple(excerpts.logged(path))).encode()
+    path = excerpts.logged(place for place in excerpts.histories({forum.id, lab}) if place != index)
+    proof = TlogProof(index, proven.steps, own_signatures(trusted.note, forum.log))
+    data = RecordProof(proven.entry, proof, tuple(path)).encode()
     return data, verify(data, forum.fingerprint)
 
 
-def find(session: Session, record: str, version: int | None) -> int:
-    """Log index of a record's version.
-
-    Raises:
-        InvalidInput: there is none, or more than one record is meant.
-    """
+def _find(session: Session, record: str, version: int | None) -> tuple[int, str]:
+    """Log index of a record's version, and whose history decides whether it could be said."""
     kind, separator, _ = record.partition("--")
     if kind in _MEMBERSHIP and separator:
-        return _find_membership(session, record, version)
-    return choose(resolve(session.store, record, kind if separator else "pattern"), version).index
+        return _find_membership(session, record, version), record
+    found = choose(resolve(session.store, record, kind if separator else "pattern"), version)
+    return found.index, found.author
 
 
 def _find_membership(session: Session, record: str, version: int | None) -> int:
     found = {}
     for index, data in session.store.membership_log():
         statement = statements.parse(envelopes.parse(data).payload)
-        if not isinstance(statement, Unknown) and statement.id == record:
+        if isinstance(statement, MembershipStatement) and statement.id == record:
             found[statement.version] = index
     if not found:
         raise InvalidInput(f"there is no {record} here", "give the whole id; run `stillwatch sync`, or check it")

@@ -18,7 +18,7 @@ from sharing_protocol.errors import ProtocolError
 
 EXIT_CODES = """
 Exit codes: 0 done; 2 usage or invalid input; 3 refused by the hub; 4 hub unreachable;
-5 verification failed: the hub or an author misbehaved, evidence is kept.
+5 verification failed: the hub or an author misbehaved, evidence is kept; or a file to be checked does not hold.
 """
 
 app = typer.Typer(

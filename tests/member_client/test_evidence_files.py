@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from member_client.errors import HubUnreachable, VerificationFailed
+from member_client.sync.accusations import accusations
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import Fault
 from sharing_protocol.evidence import judge, parse
@@ -23,15 +24,19 @@ from tests.member_client.follower import MAX_AGE, Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import Answer, Lie, LyingHub
 from tests.member_client.test_following import INTRUDERS, a_version_conflict, change_bundle, flip
 from tests.member_client.test_founding_attacks import another_forum, at_first_contact
+from tests.protocol.excerpts import verdict
 from tests.protocol.forum_log import (
     AURORA,
     FORUM,
     ForumLog,
+    add_key_body,
     admins_body,
     forum_of_two_labs,
+    forum_with_records,
     reason,
     signed,
 )
+from tests.protocol.test_evidence import CONCLUSIVE
 
 
 @pytest.fixture
@@ -182,6 +187,35 @@ def test_an_entry_that_is_no_envelope_is_proven(
     hub.entries.append(garbage)
     [file] = lab.sync().evidence
     proven(command, file, log, Fault.FORGE)
+
+
+def test_a_member_keeps_just_what_an_entry_is_judged_by(
+    tmp_path: Path,
+) -> None:
+    """What the protocol's tests prove from a whole log, proven from the excerpts that a member makes of it."""
+    log = forum_with_records()
+    log.say("membership.add_key", AURORA, AURORA, add_key_body("Aurora second", "analyst", AURORA), ["Aurora owner"])
+    entries = entries_of(log)
+    # Those that change the log come last, and in this order.
+    changing = ["a revision after the withdrawal", "signed by a revoked key", "by an expelled lab"]
+    names = [name for name in CONCLUSIVE if name not in changing] + changing
+    for name in names:
+        known = log.size
+        made = CONCLUSIVE[name][0](log)
+        entries += [*entries_of(log)[known:], made.encode()]
+    with LyingHub(entries) as hub:
+        lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+        lab.sync()
+        rejected = lab.store.refused(0, "rejected")
+        assert [entry.code for entry in rejected] == [CONCLUSIVE[name][1] for name in names]
+        for name, entry in zip(names, rejected, strict=True):
+            [accusation] = accusations(lab.store, [entry])
+            found = verdict(log, accusation.evidence)
+            assert found.proven, (name, found.reasons)
+            assert f"[{entry.code}]" in found.reasons[1]
+            context = json.loads(accusation.evidence["context"])
+            assert len(context) < lab.store.cursor / 2
+        lab.store.close()
 
 
 def test_while_a_sync_was_interrupted_the_proof_is_not_there_yet(
