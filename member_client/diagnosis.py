@@ -114,7 +114,7 @@ def _hub(session: Session) -> str:
         trusted = open_checkpoint(note, forum.log)
         check_freshness(trusted, session.clock(), session.settings.max_checkpoint_age)
     except Misbehaviour as misbehaviour:
-        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour, forum.log)) from misbehaviour
+        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     behind = trusted.checkpoint.size - session.store.cursor
     skew = trusted.timestamp - session.clock()
     return f"reachable; {behind} entries to sync; its timestamps are {skew:+.0f} s from this clock"

@@ -162,7 +162,7 @@ def accept_receipt(
     try:
         check_receipt(receipt, entry, log)
     except Misbehaviour as misbehaviour:
-        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour, log)) from misbehaviour
+        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     with session.store.transaction():
         session.store.put_receipt(receipt.entry, receipt.index, receipt.model_dump_json())
     return Published(statement.id, statement.version, receipt.index, receipt.entry, receipt.already_logged)

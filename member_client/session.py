@@ -19,7 +19,6 @@ from member_client.sync.store import Store
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
-from sharing_protocol.statements.membership import LogIdentity
 
 
 @dataclass
@@ -117,7 +116,8 @@ class Session:
         """Fix the forum that this home follows; see `Home.pin`."""
         self.settings = self.home.pin(fingerprint)
 
-    def keep_evidence(self, misbehaviour: Misbehaviour, log: LogIdentity | None) -> Path:
-        """Write an evidence file into this home."""
+    def keep_evidence(self, misbehaviour: Misbehaviour, founding: bytes | None = None) -> Path:
+        """Write an evidence file into this home; the founding statement is the stored one unless its entry is given."""
         settings = self.settings
-        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, log, settings.hub, self.clock())
+        founding = founding or self.store.entry(0)
+        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, founding, settings.hub, self.clock())

@@ -20,9 +20,9 @@ from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import decode_base64, encode_base64
 from sharing_protocol.merkle import (
     EMPTY_ROOT,
-    consistency_proof,
     leaf_hash,
-    verify_consistency,
+    prefix_proof,
+    prefix_root,
     verify_inclusion,
 )
 from sharing_protocol.statements.membership import LogIdentity
@@ -115,6 +115,9 @@ def check_freshness(trusted: TrustedCheckpoint, now: float, max_age: float) -> N
 def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tree: VerifiedTree) -> None:
     """Step 3: check that `new` extends `old`, by a consistency proof computed from `new`'s verified tiles.
 
+    The proof has its first hash in every case (`merkle.prefix_proof`): if it fails, it proves to anybody that the log
+    signed two histories.
+
     Args:
         tree: over `new`'s size and root.
 
@@ -137,9 +140,9 @@ def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tre
         raise Misbehaviour(Fault.FORK, "forked", f"the log signed two different trees of {now.size} entries", evidence)
     if before.size == 0 or now.size == before.size:
         return
-    proof = consistency_proof(before.size, now.size, tree.node)
-    if not verify_consistency(before.size, now.size, before.root, now.root, proof):
-        evidence["consistency_proof"] = "\n".join(encode_base64(step) for step in proof)
+    proof = prefix_proof(before.size, now.size, tree.node)
+    if prefix_root(before.size, now.size, now.root, proof) != before.root:
+        evidence["prefix_proof"] = "\n".join(encode_base64(step) for step in proof)
         raise Misbehaviour(
             Fault.FORK,
             "forked",

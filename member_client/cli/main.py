@@ -11,14 +11,14 @@ import stamina.instrumentation
 import typer
 from filelock import Timeout
 
-from member_client.cli import detect, forum, key, log, pattern, setup, sighting, sync
+from member_client.cli import detect, forum, gossip, key, log, pattern, proof, setup, sighting, sync
 from member_client.cli.output import report_error
 from member_client.errors import ClientError, InvalidInput
 from sharing_protocol.errors import ProtocolError
 
 EXIT_CODES = """
 Exit codes: 0 done; 2 usage or invalid input; 3 refused by the hub; 4 hub unreachable;
-5 verification failed: the hub or an author misbehaved, evidence is kept.
+5 verification failed: the hub or an author misbehaved, evidence is kept; or a file to be checked does not hold.
 """
 
 app = typer.Typer(
@@ -36,10 +36,14 @@ app.command("status")(setup.status)
 app.command("doctor")(setup.doctor)
 app.command("sync")(sync.sync)
 app.command("detect")(detect.detect)
+app.command("prove")(proof.prove)
+app.command("verify-proof")(proof.verify_proof)
+app.command("verify-evidence")(proof.verify_evidence)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(sighting.app, name="sighting")
 app.add_typer(key.app, name="key")
 app.add_typer(log.app, name="log")
+app.add_typer(gossip.app, name="gossip")
 app.add_typer(forum.app, name="forum")
 
 

@@ -14,7 +14,7 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.diagnosis import diagnose
 from member_client.errors import InvalidInput
 from member_client.forum import cards
-from member_client.home import Settings, check_hub_url
+from member_client.home import Settings, check_fingerprint, check_hub_url
 from member_client.keystore import ask_passphrase
 from member_client.session import Session
 from member_client.sync.store import state_of
@@ -43,7 +43,7 @@ def init(
     if session.home.config.exists():
         raise InvalidInput(f"{session.home.path} is set up already", "use another --home, or `stillwatch key new`")
     if forum:
-        _check_fingerprint(forum)
+        check_fingerprint(forum)
     if admin and (member or role):
         raise InvalidInput("--admin goes without --member and --role")
     if member and len(role or []) != 1:
@@ -94,17 +94,12 @@ def pin(
     as_json: JsonOption = False,
 ) -> None:
     """Fix the forum that this home follows, once and for all; `init --forum` does the same."""
-    _check_fingerprint(forum)
+    check_fingerprint(forum)
     settings = open_session(home).home.pin(forum)
     if as_json:
         output.print_json({"forum": settings.forum})
     else:
         say(f"pinned to forum {settings.forum}", "green")
-
-
-def _check_fingerprint(forum: str) -> None:
-    if len(forum) != 64 or set(forum) - set("0123456789abcdef"):
-        raise InvalidInput(f"{forum!r} is not a forum fingerprint", "it is 64 lower-case hex digits")
 
 
 def status(home: HomeOption = None, as_json: JsonOption = False) -> None:

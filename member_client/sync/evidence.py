@@ -12,21 +12,21 @@ from pathlib import Path
 
 from member_client.home import write_privately
 from sharing_protocol.errors import Misbehaviour
+from sharing_protocol.evidence import FORMAT
 from sharing_protocol.keys import encode_base64
 from sharing_protocol.statements.header import format_timestamp
-from sharing_protocol.statements.membership import LogIdentity
 
-FORMAT = "stillwatch-evidence/1"
 MAX_FILES = 200
 MAX_BYTES = 256 * 1024 * 1024
 
 
-def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, log: LogIdentity | None, hub: str, now: float) -> Path:
+def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, founding: bytes | None, hub: str, now: float) -> Path:
     """Write an evidence file.
 
     Args:
         forum: the pinned fingerprint.
-        log: the log's keys, when they are known; they make the file checkable on its own.
+        founding: the entry of the forum's founding statement, when it is known: the log's keys are in it, and with them
+            anybody can check the file.
         hub: where it came from.
         now: POSIX seconds.
 
@@ -43,8 +43,8 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, log: LogIdentity 
         "seen_at": format_timestamp(seen),
         "hub": hub,
         "forum": forum,
-        "log": log.model_dump(mode="json") if log else None,
-        "documents": misbehaviour.evidence,
+        "founding": founding.decode("utf-8") if founding else None,
+        "documents": {name: text.replace("\0", "\ufffd") for name, text in misbehaviour.evidence.items()},
     }
     path = _path(folder, misbehaviour, f"{seen:%Y%m%dT%H%M%SZ}")
     write_privately(path, json.dumps(document, indent=2, ensure_ascii=False).encode())
@@ -54,9 +54,10 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, log: LogIdentity 
 def entry_document(entry: bytes) -> dict[str, str]:
     """An entry as evidence: as text if it is text, else in base64; either gives its exact bytes."""
     try:
-        return {"entry": entry.decode("utf-8")}
+        text = entry.decode("utf-8")
     except UnicodeDecodeError:
-        return {"entry_base64": encode_base64(entry)}
+        text = "\0"
+    return {"entry_base64": encode_base64(entry)} if "\0" in text else {"entry": text}
 
 
 def _path(folder: Path, misbehaviour: Misbehaviour, moment: str) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.hub_connection import HubConnection
-from member_client.sync.accusations import accusations
+from member_client.sync.accusations import accusations, substantiate
 from member_client.sync.batches import BUNDLES_PER_BATCH, verified_batches
 from member_client.sync.judging import REJECTED, judge_anew, judge_batch
 from member_client.sync.promises import check_promises
@@ -38,7 +38,8 @@ from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
 from sharing_protocol.trust import TrustedCheckpoint, check_consistency, check_freshness, open_checkpoint
 from sharing_protocol.wire import HALTED, Receipt
 
-KeepEvidence = Callable[[Misbehaviour, LogIdentity | None], Path]
+KeepEvidence = Callable[[Misbehaviour, bytes | None], Path]
+"""Given what was found, and the founding statement's entry, if it is known: it makes the evidence checkable."""
 Progress = Callable[[int, int], None]
 """Told `(entries stored, entries there are)` after every batch."""
 
@@ -98,14 +99,15 @@ def follow(
         HubUnreachable, RefusedByHub: no usable answer.
         InvalidInput: the local store belongs to another forum, or is damaged.
     """
-    log: LogIdentity | None = None
+    founding: bytes | None = None
     trusted: TrustedCheckpoint | None = None
+    tree: VerifiedTree | None = None
     report = SyncReport(store.cursor, store.cursor, 0.0)
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as verifiers:
             if store.is_of_other_understanding:
                 judge_anew(store, verifiers)
-            log = _log_identity(store, hub, fingerprint)
+            log, founding = _log_identity(store, hub, fingerprint)
             trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
             check_freshness(trusted, clock(), max_age)
             tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
@@ -122,16 +124,17 @@ def follow(
     except Misbehaviour as misbehaviour:
         if trusted is not None and "new_checkpoint" not in misbehaviour.evidence:
             misbehaviour.evidence.setdefault("checkpoint", trusted.note)
+        substantiate(store, misbehaviour, tree)
         if misbehaviour.fault in (Fault.ROLL_BACK, Fault.FORK):
             _remind(store, hub)
-        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, log)) from misbehaviour
+        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, founding)) from misbehaviour
     except (HubUnreachable, RefusedByHub) as error:
         if isinstance(error, HubUnreachable) and error.reason in HALTED:
             _remind(store, hub)
         if not store.count_refused(store.reported).get(REJECTED):
             raise
         report.interruption = error
-    _report_refused(store, report, log, keep_evidence)
+    _report_refused(store, report, founding, keep_evidence)
     return report
 
 
@@ -151,17 +154,20 @@ def acknowledge(store: Store, report: SyncReport) -> None:
             store.set_reported(report.cursor)
 
 
-def _report_refused(store: Store, report: SyncReport, log: LogIdentity | None, keep_evidence: KeepEvidence) -> None:
+def _report_refused(store: Store, report: SyncReport, founding: bytes | None, keep_evidence: KeepEvidence) -> None:
     report.cursor = store.cursor
     report.counts = store.count_refused(store.reported)
     rejected = store.refused(store.reported, REJECTED)
     others = [entry for entry in store.refused(store.reported) if entry.verdict != REJECTED]
     report.refused = [*rejected, *others][:MAX_LISTED]
-    report.evidence = [keep_evidence(accusation, log) for accusation in accusations(store, rejected)]
+    report.evidence = [keep_evidence(accusation, founding) for accusation in accusations(store, rejected)]
 
 
-def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIdentity:
-    """The log's keys: from the store, or at first contact from a founding statement that has the pinned hash."""
+def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> tuple[LogIdentity, bytes]:
+    """The log's keys, and the entry that names them.
+
+    From the store, or at first contact from a founding statement that has the pinned hash.
+    """
     if store.fingerprint not in (None, fingerprint):
         raise InvalidInput(f"the local store is of forum {store.fingerprint}", "use another --home for another forum")
     forum = store.membership().forum
@@ -170,7 +176,7 @@ def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIden
             raise InvalidInput(
                 f"the local store is of forum {forum.fingerprint}", "move store.sqlite away and sync anew"
             )
-        return forum.log
+        return forum.log, store.entry(0) or b""
     try:
         content, width = hub.bundle(Bundle(0, 1))
     except Misbehaviour as error:
@@ -185,4 +191,4 @@ def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIden
         raise Misbehaviour(Fault.FORGE, error.code, f"the founding statement: {error.detail}", evidence) from error
     if not isinstance(admission, Admission) or not isinstance(admission.statement, Found):
         raise Misbehaviour(Fault.FORGE, "not_founded", "entry 0 does not found a forum", evidence)
-    return admission.statement.body.log
+    return admission.statement.body.log, founding.encode()

@@ -235,7 +235,7 @@ def test_a_larger_tree_with_another_beginning_is_a_fork() -> None:
         caught = lie(
             Fault.FORK,
             "forked",
-            [*BOTH, "consistency_proof"],
+            [*BOTH, "prefix_proof"],
             check_consistency,
             hub.trusted(old),
             other.trusted(new),
@@ -250,7 +250,7 @@ def test_the_honest_tree_over_a_forged_past_is_a_fork() -> None:
     lie(
         Fault.FORK,
         "forked",
-        [*BOTH, "consistency_proof"],
+        [*BOTH, "prefix_proof"],
         check_consistency,
         other.trusted(300),
         hub.trusted(600),
