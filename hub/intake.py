@@ -92,8 +92,12 @@ class Intake:
         Raises:
             ProtocolError, Denied, Unavailable: why not.
         """
-        submission = await self.open(body, signer)
-        return await self.sequence(submission, signer)
+
+        def open_and_check() -> tuple[Submission, ProtocolError | None]:
+            submission = open_envelope(body, signer, self._directory.membership)
+            return submission, self._refusal(submission)
+
+        return await self._into_log(*await self._in_thread(signer, open_and_check))
 
     async def open(self, body: bytes, signer: str) -> Submission:
         """Parse an envelope and check its signatures, in a thread.
@@ -106,8 +110,19 @@ class Intake:
 
     async def sequence(self, submission: Submission, signer: str) -> Receipt:
         """Check an envelope's authority and content, and put it into the log; `signer` as for `submit`."""
+        return await self._into_log(submission, await self._in_thread(signer, lambda: self._refusal(submission)))
+
+    async def find(self, submission: Submission) -> AlreadyLogged | None:
+        """Where the payload is in the log, if it is."""
+        payload = submission.candidate.payload_sha256
+        async with self._engine.connect() as connection:
+            logged = await log_store.find_logged(connection, [payload])
+        return AlreadyLogged(logged[payload]) if logged else None
+
+    async def _into_log(self, submission: Submission, refusal: ProtocolError | None) -> Receipt:
         try:
-            await self._in_thread(signer, lambda: self._check(submission))
+            if refusal is not None:
+                raise refusal
             answer = await self._sequencer.submit(submission.candidate)
         except ProtocolError:
             # Perhaps it is refused now because it took effect before: then this is a repetition.
@@ -116,15 +131,16 @@ class Intake:
                 raise
             answer = logged
         if isinstance(answer, AlreadyLogged):
-            return await self._publication.receipt(answer.index, already_logged=answer.before)
+            sent = submission.candidate.entry
+            return await self._publication.receipt(answer.index, already_logged=answer.before, sent=sent)
         return answer
 
-    async def find(self, submission: Submission) -> AlreadyLogged | None:
-        """Where the payload is in the log, if it is."""
-        payload = submission.candidate.payload_sha256
-        async with self._engine.connect() as connection:
-            logged = await log_store.find_logged(connection, [payload])
-        return AlreadyLogged(logged[payload]) if logged else None
+    def _refusal(self, submission: Submission) -> ProtocolError | None:
+        try:
+            self._check(submission)
+        except ProtocolError as refusal:
+            return refusal
+        return None
 
     def _check(self, submission: Submission) -> None:
         statement = submission.statement

@@ -17,7 +17,7 @@ from hub.proofs import TileHashes, tiles_for_proof
 from hub.rollback import RollBackGuard
 from sharing_protocol import notes
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.merkle import inclusion_proof
+from sharing_protocol.merkle import inclusion_proof, leaf_hash
 from sharing_protocol.wire import Receipt
 
 VOUCH_SECONDS = 5
@@ -59,20 +59,27 @@ class Publication:
             vouched = await self._newest(connection)
         return vouched.note if vouched else None
 
-    async def receipt(self, index: int, *, already_logged: bool = True) -> Receipt:
-        """A receipt for an entry that is in the log."""
+    async def receipt(self, index: int, *, already_logged: bool = True, sent: bytes | None = None) -> Receipt:
+        """A receipt for an entry that is in the log.
+
+        Args:
+            sent: the envelope that it is the answer to; if the entry is not that very envelope, the receipt has it.
+        """
         async with self._engine.connect() as connection:
             vouched = await self._newest(connection)
             if vouched is None or index >= vouched.size:
                 raise LogDamaged(f"entry {index} is beyond the newest checkpoint")
             leaf = await log_store.read_leaf_hash(connection, index)
+            other = sent is not None and leaf_hash(sent) != leaf
+            entry = (await log_store.read_entry(connection, index)).decode() if other else None
             places = tiles_for_proof(index, vouched.size)
             tiles = await log_store.read_tiles(connection, places) if places else {}
         try:
             proof = inclusion_proof(index, vouched.size, TileHashes(tiles))
         except (KeyError, IndexError) as error:
             raise LogDamaged(f"a tile for the proof of entry {index} is missing") from error
-        return make_receipt(index, leaf, proof, vouched.note, already_logged=already_logged)
+        made = make_receipt(index, leaf, proof, vouched.note, already_logged=already_logged)
+        return made.model_copy(update={"envelope": entry}) if entry is not None else made
 
     async def _newest(self, connection: AsyncConnection) -> _Vouched | None:
         # The time is taken first: at that time, nothing newer had been read by anyone.

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from hub.database import log_store
 from hub.errors import Denied
+from hub.routes.direct import Endpoint
 from hub.routes.encodings import encode
 from hub.routes.services import Services, caller_of, place_of
 from sharing_protocol.errors import Malformed, Refused
@@ -22,8 +23,8 @@ from sharing_protocol.wire import CHECKPOINT, MAX_WAIT_SECONDS, TILE_MEDIA_TYPE
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 
-def routes(services: Services) -> list[Route]:
-    """The routes."""
+def checkpoint_endpoint(services: Services) -> Endpoint:
+    """What `GET /checkpoint` does."""
 
     async def checkpoint(request: Request) -> Response:
         after = _number(request, "after", MAX_TREE_SIZE)
@@ -39,6 +40,12 @@ def routes(services: Services) -> list[Route]:
         if note is None:
             raise Denied("not_founded", "the log is empty: no forum is founded here yet")
         return PlainTextResponse(note, headers={"Cache-Control": "no-store"})
+
+    return checkpoint
+
+
+def routes(services: Services, checkpoint: Endpoint) -> list[Route]:
+    """The routes; `checkpoint` is its `checkpoint_endpoint`."""
 
     async def tile(request: Request) -> Response:
         # As it was sent: a percent-encoded spelling would be another URL for the same tile.

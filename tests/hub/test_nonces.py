@@ -63,7 +63,7 @@ def test_the_same_nonce_of_another_key_is_another_one(database: str) -> None:
 
 def test_a_fault_is_told_to_who_waits_and_to_nobody_after(database: str) -> None:
 
-    async def ask() -> tuple[list[object], Novelty]:
+    async def ask() -> tuple[list[Novelty | BaseException], Novelty]:
         engine, operator = make_engine(database, size=2), make_engine(database, size=1)
         try:
             nonces = Nonces(engine)
