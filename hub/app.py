@@ -148,7 +148,7 @@ def create_app(
     authenticator = Authenticator(readers, directory, guard, clock)
     direct = Direct(application, endpoints)
     templates = _templates(application)
-    templates.update((endpoint, path) for (_, path), endpoint in endpoints.items())
+    templates.update((endpoint, path) for (_, path), endpoint in endpoints.items() if endpoint not in templates)
     gate = Gate(direct, authenticator, directory, limits, instruments, settings, templates)
     return Hub(gate, following, listener, lambda: lifespan(application))
 

@@ -13,15 +13,16 @@ def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], En
     """Add every route to the application, and describe them in its OpenAPI document.
 
     Returns:
-        By method and path, the endpoints that are asked most often (`direct`).
+        By method and path, the endpoints that are asked most often (`direct`); a path that ends in "/" is a beginning.
     """
-    submit, checkpoint = entries.endpoint(services), log.checkpoint_endpoint(services)
+    submit = entries.endpoint(services)
+    checkpoint, tile = log.checkpoint_endpoint(services), log.tile_endpoint(services)
     application.include_router(health.router(services))
     application.include_router(entries.router(submit))
     application.include_router(checkpoint_reports.router(services))
     application.include_router(proposals.router(services))
     application.include_router(records.router(services))
     application.include_router(directory.router(services))
-    application.router.routes.extend(log.routes(services, checkpoint))
+    application.router.routes.extend(log.routes(checkpoint, tile))
     document(application)
-    return {("POST", ENTRIES): submit, ("GET", CHECKPOINT): checkpoint}
+    return {("POST", ENTRIES): submit, ("GET", CHECKPOINT): checkpoint, ("GET", log.TILES): tile}
