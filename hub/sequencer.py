@@ -19,6 +19,7 @@ reads what the others appended.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ from sharing_protocol.wire import Receipt
 MAX_BATCH = 256
 MAX_WAITING = 1024
 MAX_WAITING_EACH = 256
+_STAGED_AT_ONCE = 8
 _RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 _log = logging.getLogger(__name__)
@@ -229,21 +231,23 @@ class Sequencer:
         begun = time.perf_counter()
         async with self._engine.connect() as connection:
             await log_store.lock_log(connection)
-            head = await log_store.read_head(connection)
+            ids, versions = mentioned([candidate.statement for candidate in candidates])
+            payloads = [candidate.payload_sha256 for candidate in candidates]
+            known = await log_store.look(connection, payloads, ids, versions)
+            head = known.head
             self._in_doubt = False
-            await self._guard.refuse_if_halted(connection)
+            if known.halted or self._guard.halted is not None:
+                await self._guard.refuse_if_halted(connection)
             if (head.size, head.root) != (self._state.size, self._root):
                 # Another process extended it, or we did, in an unknown commit; or it was put back to an older state.
                 await self._take_up(connection, head)
-            ids, versions = mentioned([candidate.statement for candidate in candidates])
-            logged = await log_store.find_logged(connection, [candidate.payload_sha256 for candidate in candidates])
-            records = KnownRecords(
-                await log_store.read_heads(connection, ids), await log_store.read_versions(connection, versions)
-            )
+            records = KnownRecords(known.heads, known.versions)
             authors = counted({candidate.statement.author for candidate in candidates})
             usage = await usage_store.read(connection, authors)
             allowance = Allowance(self._quotas, {author: stored.usage for author, stored in usage.items()})
-            staged = await asyncio.to_thread(self._stage, candidates, records, logged, allowance)
+            stage = functools.partial(self._stage, candidates, records, known.logged, allowance)
+            # A thread costs as much as a few entries, and more while the others are busy.
+            staged = stage() if len(candidates) <= _STAGED_AT_ONCE else await asyncio.to_thread(stage)
             if staged.decision.entries:
                 await self._write(connection, head, staged)
                 await usage_store.add(connection, usage, allowance.added)

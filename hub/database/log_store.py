@@ -36,14 +36,30 @@ _HEAD = text("""
     SELECT log_head.tree_size, last_membership, coalesce(root, '')
     FROM log_head LEFT JOIN checkpoints ON checkpoints.tree_size = log_head.tree_size
 """)
+# What `look` reads, at one moment and in one round trip.
+_LOOK = text("""
+    SELECT log_head.tree_size, last_membership, coalesce(root, ''),
+        EXISTS (SELECT FROM log_halt),
+        (
+            SELECT jsonb_agg(jsonb_build_array(encode(payload_sha256, 'hex'), "index"))
+            FROM log_entries WHERE payload_sha256 = ANY(CAST(:payloads AS bytea[]))
+        ),
+        (
+            SELECT jsonb_agg(
+                jsonb_build_array(id, type, version, encode(leaf_hash, 'hex'), author, withdrawn_at IS NOT NULL)
+            )
+            FROM record_heads WHERE id = ANY(CAST(:ids AS text[]))
+        ),
+        (
+            SELECT jsonb_agg(jsonb_build_array(records.id, records.version, encode(leaf_hash, 'hex')))
+            FROM unnest(CAST(:version_ids AS text[]), CAST(:versions AS integer[])) AS asked (id, version)
+            JOIN records ON records.id = asked.id AND records.version = asked.version
+        )
+    FROM log_head LEFT JOIN checkpoints ON checkpoints.tree_size = log_head.tree_size
+""")
 _LOGGED = text('SELECT payload_sha256, "index" FROM log_entries WHERE payload_sha256 = ANY(CAST(:payloads AS bytea[]))')
 _HEADS = text("""
     SELECT id, type, version, leaf_hash, author, withdrawn_at FROM record_heads WHERE id = ANY(CAST(:ids AS text[]))
-""")
-_VERSIONS = text("""
-    SELECT records.id, records.version, leaf_hash
-    FROM unnest(CAST(:ids AS text[]), CAST(:versions AS integer[])) AS asked (id, version)
-    JOIN records ON records.id = asked.id AND records.version = asked.version
 """)
 _APPEND = text("""
     WITH entries AS (
@@ -106,6 +122,54 @@ class NewEntry:
     payload_sha256: bytes
     type: str
     envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the log knows of a batch.
+
+    Attributes:
+        halted: whether the log must not be extended (`halt_store`).
+        logged: indices of its payloads (raw SHA-256) that are logged.
+        heads: newest versions of the records that it mentions, by id.
+        versions: hex leaf hashes of the `(record id, version)` that it mentions.
+    """
+
+    head: LogHead
+    halted: bool
+    logged: dict[bytes, int]
+    heads: dict[str, Head]
+    versions: dict[tuple[str, int], str]
+
+
+async def look(
+    connection: AsyncConnection,
+    payloads: Collection[bytes],
+    ids: Collection[str],
+    versions: Collection[tuple[str, int]],
+) -> Known:
+    """Read what a batch has to know, in one round trip.
+
+    Raises:
+        LogDamaged: the log's head is gone.
+    """
+    asked = {
+        "payloads": list(payloads),
+        "ids": list(ids),
+        "version_ids": [id_ for id_, _ in versions],
+        "versions": [version for _, version in versions],
+    }
+    row = (await connection.execute(_LOOK, asked)).one_or_none()
+    if row is None:
+        raise LogDamaged("the log's head is missing")
+    size, last_membership, root, halted, logged, heads, leaves = row
+    return Known(
+        LogHead(size, last_membership, root),
+        halted,
+        {bytes.fromhex(payload): index for payload, index in logged or []},
+        {head[0]: Head(*head) for head in heads or []},
+        {(id_, version): leaf for id_, version, leaf in leaves or []},
+    )
 
 
 async def lock_log(connection: AsyncConnection) -> None:
@@ -213,16 +277,6 @@ async def read_heads(connection: AsyncConnection, ids: Collection[str]) -> dict[
         id_: Head(id_, kind, version, leaf.hex(), author, withdrawn_at is not None)
         for id_, kind, version, leaf, author, withdrawn_at in await connection.execute(_HEADS, {"ids": list(ids)})
     }
-
-
-async def read_versions(
-    connection: AsyncConnection, versions: Collection[tuple[str, int]]
-) -> dict[tuple[str, int], str]:
-    """Hex leaf hashes of these `(record id, version)`, as far as they exist."""
-    if not versions:
-        return {}
-    asked = {"ids": [id_ for id_, _ in versions], "versions": [version for _, version in versions]}
-    return {(id_, version): leaf.hex() for id_, version, leaf in await connection.execute(_VERSIONS, asked)}
 
 
 async def append(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
+import random
 import threading
 import time
 from collections import Counter
@@ -30,6 +31,8 @@ from tests.bench.raw_http import PATIENCE_SECONDS, Connection, Worker, at_once, 
 from tests.forum import key, pattern_body
 
 SUBMITTERS = 16
+COME_BACK_SECONDS = 0.5
+"""Within which real followers come back to a hub that is up again (`watching`); so these come in."""
 WAIT_SECONDS = 50
 _MEGABYTE = 2**20
 
@@ -156,6 +159,7 @@ class _Crowd:
         pipe.send(told)
 
     async def _follow(self, ready: asyncio.Event) -> None:
+        await asyncio.sleep(random.uniform(0.05, COME_BACK_SECONDS))
         while True:
             try:
                 await self._stay_connected(ready)
@@ -198,4 +202,4 @@ def _needed(known: int, told: int) -> list[str]:
     edge = right_edge(told)
     leaves = [Tile(0, index, width) for index, width in zip(bundles, widths, strict=True)]
     tiles = [*edge, *(tile for tile in leaves if tile not in edge)]
-    return [one.path for one in (*tiles, *(Bundle(tile.index, tile.width) for tile in leaves))]
+    return [*(tile.path for tile in tiles), *(Bundle(tile.index, tile.width).path for tile in leaves)]
