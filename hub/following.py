@@ -90,6 +90,20 @@ class Following:
         """Whether the log is known to be of another length than `size`, and this caller need not wait to hear of it."""
         return self._released or (self._has_grown(size) and not self._due and self._take_turn())
 
+    def waits_on(self, size: int, ends: float) -> bool:
+        """Whether a caller whose turn came, and who found the log to be of `size` all the same, may wait on.
+
+        The bell of an entry comes a little after its commit: whoever heard of the entry first knows more than we do.
+
+        Args:
+            ends: when the caller wants an answer, by the monotonic clock.
+        """
+        if self._released or time.monotonic() >= ends:
+            return False
+        if self.listening:
+            self._learn(size)
+        return True
+
     async def wait(self, size: int, seconds: float, member: str) -> None:
         """Return once the log is known to be of another length than `size` and it is this caller's turn to hear of it.
 

@@ -9,11 +9,11 @@ Nobody has to be told of each growth, so a slow turn costs a follower some secon
 
 AT_ONCE = 32
 """So many are told without a look at the rate, if nobody was told for a while."""
-FIRST_RATE, LEAST_RATE, MOST_RATE = 200.0, 10.0, 1000.0
+FIRST_RATE, LEAST_RATE, MOST_RATE = 200.0, 20.0, 1000.0
 """Followers a second: to begin with, when the hub is overwhelmed, and when it has nothing else to do."""
 LOOK_SECONDS = 0.02
 """How often it is looked how late timers come, while anybody is told anything."""
-LATE_SECONDS = 0.015
+LATE_SECONDS = 0.008
 _RISE = 4.0
 _FALL = 0.75
 _QUIET_SECONDS = 2.0

@@ -5,6 +5,7 @@ Plain Starlette routes: these bytes need no validation, and FastAPI's took three
 
 import asyncio
 import re
+import time
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,6 +13,7 @@ from starlette.routing import Route
 
 from hub.database import log_store
 from hub.errors import Denied
+from hub.publication import Vouched
 from hub.routes.direct import Endpoint
 from hub.routes.encodings import choose, encode
 from hub.routes.services import Services, caller_of, place_of
@@ -36,13 +38,12 @@ def checkpoint_endpoint(services: Services) -> Endpoint:
         if seconds:
             if after is None:
                 raise Refused("invalid_parameter", "wait goes with after: the size that you know", "query.wait")
-            if not services.following.tells_at_once(after):
-                with place_of(request).given_up():
-                    await _until_it_grows(services, request, after, seconds)
-        note = await services.publication.checkpoint(after)
-        if note is None:
+            newest = await _news(services, request, after, seconds)
+        else:
+            newest = await services.publication.checkpoint(after)
+        if newest is None:
             raise Denied("not_founded", "the log is empty: no forum is founded here yet")
-        return PlainTextResponse(note, headers={"Cache-Control": "no-store"})
+        return PlainTextResponse(newest.note, headers={"Cache-Control": "no-store"})
 
     return checkpoint
 
@@ -88,7 +89,19 @@ def _number(request: Request, name: str, most: int) -> int | None:
     return int(values[0])
 
 
-async def _until_it_grows(services: Services, request: Request, after: int, seconds: int) -> None:
+async def _news(services: Services, request: Request, after: int, seconds: float) -> Vouched | None:
+    """The newest checkpoint, once it is another than that of `after` entries; at the latest after so many seconds."""
+    ends = time.monotonic() + seconds
+    while True:
+        if not services.following.tells_at_once(after):
+            with place_of(request).given_up():
+                await _until_it_grows(services, request, after, ends - time.monotonic())
+        newest = await services.publication.checkpoint(after)
+        if newest is None or newest.size != after or not services.following.waits_on(after, ends):
+            return newest
+
+
+async def _until_it_grows(services: Services, request: Request, after: int, seconds: float) -> None:
     """Wait for the log, but no longer than the client waits for us."""
     waiting = asyncio.ensure_future(services.following.wait(after, seconds, services.member_of(caller_of(request))))
     leaving = asyncio.ensure_future(_gone(request))
