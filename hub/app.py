@@ -120,6 +120,7 @@ def create_app(
             stack.push_async_callback(writer.dispose)
             stack.callback(intake.close)
             stack.push_async_callback(asyncio.to_thread, instruments.tracing.stop)
+            intake.warm()
             await guard.start()
             stack.push_async_callback(guard.stop)
             await sequencer.start()
