@@ -110,7 +110,9 @@ class Intake:
             submission = open_envelope(body, signer, self._directory.membership)
             return submission, self._refusal(submission)
 
-        return await self._into_log(*await self._in_thread(signer, open_and_check))
+        with self._sequencer.expecting():
+            checked = await self._in_thread(signer, open_and_check)
+        return await self._into_log(*checked)
 
     async def open(self, body: bytes, signer: str) -> Submission:
         """Parse an envelope and check its signatures, in a thread.
