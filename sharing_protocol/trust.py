@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sharing_protocol import checkpoints, notes
+from sharing_protocol import envelope as envelopes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import decode_base64, encode_base64
@@ -154,17 +155,24 @@ def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tre
 def check_receipt(receipt: Receipt, entry: bytes, log: LogIdentity) -> TrustedCheckpoint:
     """Check that a receipt proves `entry` to be in the log that its checkpoint signs.
 
+    Or else the envelope that the receipt holds: one of the same payload, with other signatures, that was logged first.
+    Whether those are good, every member judges when it reads the log.
+
     Raises:
         Misbehaviour: `FORGE`.
     """
     trusted = open_checkpoint(receipt.checkpoint.encode(), log)
     evidence = {"receipt": receipt.model_dump_json(), "entry": entry.decode("utf-8", "replace")}
-    leaf = leaf_hash(entry)
+    logged = entry
     try:
+        if receipt.envelope is not None:
+            logged = receipt.envelope.encode()
+            if envelopes.parse(logged).payload != envelopes.parse(entry).payload:
+                raise Malformed("bad_receipt", "its envelope is not of the payload that was sent")
         proof = [decode_base64(step, "the inclusion proof") for step in receipt.inclusion_proof]
     except Malformed as error:
         raise Misbehaviour(Fault.FORGE, "bad_receipt", f"the receipt is refused: {error.detail}", evidence) from error
-    checkpoint = trusted.checkpoint
+    checkpoint, leaf = trusted.checkpoint, leaf_hash(logged)
     if receipt.entry != leaf.hex() or not verify_inclusion(
         leaf, receipt.index, checkpoint.size, proof, checkpoint.root
     ):

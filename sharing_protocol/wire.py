@@ -47,6 +47,7 @@ class Receipt(WireModel):
         inclusion_proof: base64 hashes, leaf to root, in the tree of the checkpoint.
         checkpoint: the signed note.
         already_logged: whether the same payload was there before, so that nothing was added.
+        envelope: the entry as text, where it is another envelope of that payload than the one that was sent.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -54,6 +55,7 @@ class Receipt(WireModel):
     inclusion_proof: list[str]
     checkpoint: str
     already_logged: bool
+    envelope: str | None = None
 
 
 class CheckpointComparison(WireModel):

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
+from typing_extensions import override
 
 from sharing_protocol import checkpoints, merkle, notes
+from sharing_protocol import envelope as envelopes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Misbehaviour
 from sharing_protocol.keys import encode_base64
@@ -280,6 +282,14 @@ def test_altered_tiles_are_not_taken_for_a_fork(size: int) -> None:
 # -- receipts ----------------------------------------------------------------------------------------------------
 
 
+class HubOfEnvelopes(Hub):
+    """Its entries are envelopes, each signed by two."""
+
+    @override
+    def entry(self, index: int) -> bytes:
+        return envelopes.sign(super().entry(index), [key("Ada"), key("Ben")]).encode()
+
+
 def test_a_receipt_proves_its_entry() -> None:
     hub = Hub().grow(300)
     for index, size in ((0, 1), (0, 300), (255, 256), (299, 300), (100, 257)):
@@ -308,6 +318,24 @@ def test_receipts_that_prove_nothing_are_refused() -> None:
         assert name
         assert caught.evidence["entry"] == entry.decode()
     lie(Fault.FORGE, "bad_receipt", ["receipt", "entry"], check_receipt, good, entry + b"!", LOG)
+
+
+def test_a_receipt_may_prove_another_envelope_of_the_payload() -> None:
+    hub = HubOfEnvelopes().grow(300)
+    logged = hub.entry(100)
+    sent = envelopes.sign(envelopes.parse(logged).payload, [key("Cleo"), key("Ben")]).encode()
+    shown = hub.receipt(100, 300).model_copy(update={"envelope": logged.decode()})
+    assert check_receipt(shown, sent, LOG).checkpoint.size == 300
+    refused = {
+        "it is not shown": (hub.receipt(100, 300), sent),
+        "of another payload": (shown, hub.entry(101)),
+        "another than the one that is proven": (shown.model_copy(update={"envelope": sent.decode()}), sent),
+        "no envelope": (shown.model_copy(update={"envelope": "{}"}), sent),
+    }
+    for name, (receipt, entry) in refused.items():
+        caught = lie(Fault.FORGE, "bad_receipt", ["receipt", "entry"], check_receipt, receipt, entry, LOG)
+        assert name
+        assert caught.evidence["entry"] == entry.decode()
 
 
 def test_a_receipt_with_a_forged_checkpoint_is_refused() -> None:
