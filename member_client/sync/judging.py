@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from member_client.sync.batches import Batch
 from member_client.sync.evidence import entry_document
+from member_client.sync.judged import Judged
 from member_client.sync.store import Store
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
@@ -83,8 +84,10 @@ def _rejected(store: Store, start: int) -> set[int]:
 def _judge(store: Store, batch: Batch, membership: Membership, verifiers: ThreadPoolExecutor) -> Membership:
     parsed = [_parse(entry) for entry in batch.entries]
     check = _checked_ahead(parsed, membership, verifiers)
+    judged = Judged(store)
     for index, (data, leaf, signed) in enumerate(zip(batch.entries, batch.leaves, parsed, strict=True), batch.start):
-        membership = _judge_entry(store, index, data, leaf, signed, membership, check)
+        membership = _judge_entry(judged, index, data, leaf, signed, membership, check)
+    store.put(judged)
     return membership
 
 
@@ -142,7 +145,7 @@ def _verify_chunk(chunk: list[tuple[PublicKey, Envelope, Signature]]) -> list[bo
 
 
 def _judge_entry(
-    store: Store,
+    judged: Judged,
     index: int,
     data: bytes,
     leaf: bytes,
@@ -154,27 +157,27 @@ def _judge_entry(
     try:
         if isinstance(signed, Malformed):
             raise signed
-        admission = admit(signed, index, entry, membership, store, check)
+        admission = admit(signed, index, entry, membership, judged, check)
     except ProtocolError as error:
-        _refuse(store, index, data, leaf, signed, membership, error)
+        _refuse(judged, index, data, leaf, signed, membership, error)
         return membership
     if not isinstance(admission, Admission):
         reason = f"schema {admission.schema}, type {admission.type[:80]!r}: upgrade to understand it"
-        store.put_entry(index, leaf, data, admission.type[:80], NOT_UNDERSTOOD, "unknown_statement_type", reason)
-        _note_unread(store, index, admission, signed, membership, check)
+        judged.put_entry(index, leaf, data, admission.type[:80], NOT_UNDERSTOOD, "unknown_statement_type", reason)
+        _note_unread(judged, index, admission, signed, membership, check)
         return membership
     statement = admission.statement
-    store.put_entry(index, leaf, data, statement.type, "admitted", "", "")
+    judged.put_entry(index, leaf, data, statement.type, "admitted", "", "")
     if not isinstance(statement, MembershipStatement):
-        store.add_version(index, statement, entry, signed.signatures[0].key_id)
-    store.put_head(admission.head)
+        judged.add_version(index, statement, entry, signed.signatures[0].key_id)
+    judged.put_head(admission.head)
     if admission.withdrawn is not None:
-        store.mark_withdrawn(admission.withdrawn.id, index)
+        judged.mark_withdrawn(admission.withdrawn.id, index)
     return admission.membership
 
 
 def _refuse(
-    store: Store,
+    judged: Judged,
     index: int,
     data: bytes,
     leaf: bytes,
@@ -186,12 +189,12 @@ def _refuse(
     kind = statement.type if statement is not None else ""
     unread = None
     if statement is not None and error.code in _RESTS_ON_STATE:
-        unread = store.unread(_rests_on(statement, membership))
+        unread = judged.unread(_rests_on(statement, membership))
     if unread is None:
-        store.put_entry(index, leaf, data, kind, REJECTED, error.code, error.detail)
+        judged.put_entry(index, leaf, data, kind, REJECTED, error.code, error.detail)
         return
     reason = f"it rests on entry {unread}, which this version does not understand: upgrade ({error.detail})"
-    store.put_entry(index, leaf, data, kind, NOT_UNDERSTOOD, error.code, reason)
+    judged.put_entry(index, leaf, data, kind, NOT_UNDERSTOOD, error.code, reason)
 
 
 def _claimed(signed: Envelope | Malformed) -> Statement | None:
@@ -217,7 +220,7 @@ def _rests_on(statement: Statement, membership: Membership) -> list[str]:
 
 
 def _note_unread(
-    store: Store, index: int, unknown: Unknown, signed: Envelope, membership: Membership, check: SignatureCheck
+    judged: Judged, index: int, unknown: Unknown, signed: Envelope, membership: Membership, check: SignatureCheck
 ) -> None:
     """Remember the record that a statement is about, if somebody who may speak of it has signed it.
 
@@ -227,10 +230,10 @@ def _note_unread(
     forum = membership.forum
     if not isinstance(record, str) or len(record) > _LONGEST_ID or not isinstance(author, str) or forum is None:
         return
-    head = store.head(record)
+    head = judged.head(record)
     may_speak = head is None or author in (head.author, record, forum.id)
     if may_speak and any(_vouches(signature, author, signed, membership, check) for signature in signed.signatures):
-        store.put_unread(record, index)
+        judged.put_unread(record, index)
 
 
 def _vouches(
