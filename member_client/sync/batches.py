@@ -38,34 +38,47 @@ def verified_batches(
 ) -> Iterator[Batch]:
     """Entries from the store's cursor on; bundles are fetched ahead while the ones before are judged.
 
+    The store is asked now, and not again: the batches may be drawn in another thread.
+
     Raises:
         Misbehaviour: `ALTER`, `WITHHOLD`.
         InvalidInput: the store does not hold what was verified when it was written.
     """
     cursor = store.cursor
+    return _batches(cursor, store.leaves(cursor - cursor % TILE_WIDTH, cursor), hub, tree, bundles_per_batch)
+
+
+def _batches(cursor: int, stored: list[bytes], hub: HubConnection, tree: VerifiedTree, most: int) -> Iterator[Batch]:
     fetched = _fetch_ahead(hub, bundles_between(cursor, tree.size))
-    for group in _in_batches(_checked(tree, fetched), bundles_per_batch):
-        start = group[0][0].index * TILE_WIDTH
-        entries = [entry for _, bundled in group for entry in bundled]
-        leaves = [leaf_hash(entry) for entry in entries]
+    for group in _in_batches(_checked(tree, fetched), most):
+        start = group[0].bundle.index * TILE_WIDTH
+        entries = [entry for checked in group for entry in checked.entries]
+        leaves = [leaf for checked in group for leaf in checked.leaves]
         known = max(cursor - start, 0)
-        if store.leaves(start, cursor) != leaves[:known]:
+        if known and stored != leaves[:known]:
             raise InvalidInput(
                 "the local store does not match the log it was verified against", "it is damaged; sync anew"
             )
         yield Batch(start + known, entries[known:], leaves[known:])
 
 
-_Entries = tuple[Bundle, list[bytes]]
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A bundle's entries and their leaf hashes, which are in the signed tree."""
+
+    bundle: Bundle
+    entries: list[bytes]
+    leaves: list[bytes]
 
 
-def _in_batches(bundles: Iterable[_Entries], most: int) -> Iterator[list[_Entries]]:
-    batch: list[_Entries] = []
+def _in_batches(bundles: Iterable[_Checked], most: int) -> Iterator[list[_Checked]]:
+    batch: list[_Checked] = []
     held = 0
-    for bundle in bundles:
-        batch.append(bundle)
-        held += sum(map(len, bundle[1]))
-        if len(batch) >= most or held >= BATCH_BYTES:
+    for checked in bundles:
+        batch.append(checked)
+        held += sum(map(len, checked.entries))
+        # The log's first bundle stands alone: who joined there is known when the next signatures are looked at.
+        if len(batch) >= most or held >= BATCH_BYTES or checked.bundle.index == 0:
             yield batch
             batch, held = [], 0
     if batch:
@@ -89,21 +102,22 @@ def _fetch_ahead(hub: HubConnection, bundles: Iterator[Bundle]) -> Iterator[tupl
                 fetched.cancel()
 
 
-def _checked(tree: VerifiedTree, fetched: Iterable[tuple[Bundle, bytes, int]]) -> Iterator[_Entries]:
+def _checked(tree: VerifiedTree, fetched: Iterable[tuple[Bundle, bytes, int]]) -> Iterator[_Checked]:
     for bundle, content, width in fetched:
-        yield bundle, _check_bundle(tree, bundle, content, width)
+        yield _check_bundle(tree, bundle, content, width)
 
 
-def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int) -> list[bytes]:
-    evidence = {"path": bundle.path, "bundle": encode_base64(content)}
+def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int) -> _Checked:
     try:
         entries = decode_bundle(content, width)[: bundle.width]
     except Malformed as error:
+        evidence = {"path": bundle.path, "bundle": encode_base64(content)}
         raise Misbehaviour(Fault.ALTER, error.code, f"{bundle.path}: {error.detail}", evidence) from error
+    leaves = [leaf_hash(entry) for entry in entries]
     try:
-        tree.check_leaves(bundle, [leaf_hash(entry) for entry in entries])
+        tree.check_leaves(bundle, leaves)
     except Misbehaviour as error:
         if error.code == "altered_entries":
-            error.evidence.update(evidence)
+            error.evidence.update(path=bundle.path, bundle=encode_base64(content))
         raise
-    return entries
+    return _Checked(bundle, entries, leaves)

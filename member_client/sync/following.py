@@ -12,7 +12,7 @@ so, with evidence, until somebody was told: a hub cannot talk its way past it by
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from pathlib import Path
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.hub_connection import HubConnection
 from member_client.sync.accusations import accusations
-from member_client.sync.batches import BUNDLES_PER_BATCH, verified_batches
-from member_client.sync.judging import REJECTED, judge_anew, judge_batch
+from member_client.sync.batches import BUNDLES_PER_BATCH, Batch, verified_batches
+from member_client.sync.judging import REJECTED, Examined, examine, judge_anew, judge_batch
 from member_client.sync.promises import check_promises
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
 from sharing_protocol import envelope as envelopes
@@ -29,7 +29,7 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.membership import Membership
+from sharing_protocol.membership import Membership, RegisteredKey
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.notes import parse as parse_note
 from sharing_protocol.statements import Found
@@ -111,8 +111,9 @@ def follow(
             tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
             check_consistency(store.trusted(), trusted, tree)
             kept = check_promises(store, trusted, tree, log)
-            for batch in verified_batches(store, hub, tree, bundles_per_batch):
-                judge_batch(store, batch, fingerprint, trusted, verifiers)
+            batches = verified_batches(store, hub, tree, bundles_per_batch)
+            for examined in _one_ahead(batches, store, verifiers):
+                judge_batch(store, examined, fingerprint, trusted)
                 if progress is not None:
                     progress(store.cursor, tree.size)
         with store.transaction():
@@ -133,6 +134,23 @@ def follow(
         report.interruption = error
     _report_refused(store, report, log, keep_evidence)
     return report
+
+
+def _one_ahead(batches: Iterator[Batch], store: Store, verifiers: ThreadPoolExecutor) -> Iterator[Examined]:
+    """Each batch, examined while the one before is judged."""
+
+    def next_one(keys: Mapping[str, RegisteredKey]) -> Examined | None:
+        batch = next(batches, None)
+        return None if batch is None else examine(batch, keys, verifiers)
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        examined = reader.submit(next_one, store.membership().keys).result()
+        while examined is not None:
+            # Nobody's signatures can be looked at before it is known who founded the forum.
+            following = reader.submit(next_one, store.membership().keys) if examined.batch.start else None
+            yield examined
+            following = following or reader.submit(next_one, store.membership().keys)
+            examined = following.result()
 
 
 def _remind(store: Store, hub: HubConnection) -> None:

@@ -8,7 +8,9 @@ did, all entries are judged anew from the stored bytes, and the store is as if i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from member_client.sync.batches import Batch
 from member_client.sync.evidence import entry_document
@@ -20,7 +22,7 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import PublicKey
-from sharing_protocol.membership import Membership, SignatureCheck
+from sharing_protocol.membership import Membership, RegisteredKey, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import MembershipStatement, Sighting, Statement, Unknown, Withdrawal
 from sharing_protocol.trust import TrustedCheckpoint
@@ -41,9 +43,51 @@ _RESTS_ON_STATE = frozenset(
 """Refusals that could turn out otherwise if some statement before had been understood."""
 
 
-def judge_batch(
-    store: Store, batch: Batch, fingerprint: str, trusted: TrustedCheckpoint, verifiers: ThreadPoolExecutor
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A batch, with all that can be found out about its entries without knowing the ones before.
+
+    Attributes:
+        parsed: the envelopes, or what is wrong with them.
+        held: the signatures that were found to hold, as public key, payload hash and signature.
+    """
+
+    batch: Batch
+    parsed: list[Envelope | Malformed]
+    held: set[tuple[bytes, str, bytes]]
+
+    def check(self, key: PublicKey, signed: Envelope, signature: Signature) -> bool:
+        """A `SignatureCheck` that verifies nothing twice."""
+        known = (key.raw, signed.payload_sha256, signature.value) in self.held
+        return known or key.verifies(signed.signed_message, signature.value)
+
+
+def examine(batch: Batch, keys: Mapping[str, RegisteredKey], verifiers: ThreadPoolExecutor) -> Examined:
+    """Parse a batch's envelopes and verify, in threads (libsodium releases the interpreter), what `keys` have signed.
+
+    A key's id is its hash, so a signature that holds, holds wherever the key is registered; who may sign what is
+    decided later, in order, and so are signatures of keys that are not known yet.
+    """
+    parsed = [_parse(entry) for entry in batch.entries]
+    work = [
+        (keys[signature.key_id].public_key, signed, signature)
+        for signed in parsed
+        if isinstance(signed, Envelope)
+        for signature in signed.signatures
+        if signature.key_id in keys
+    ]
+    chunks = [work[start : start + _SIGNATURES_A_TASK] for start in range(0, len(work), _SIGNATURES_A_TASK)]
+    held: set[tuple[bytes, str, bytes]] = set()
+    for chunk, results in zip(chunks, verifiers.map(_verify_chunk, chunks), strict=True):
+        held.update(
+            (key.raw, signed.payload_sha256, signature.value)
+            for (key, signed, signature), holds in zip(chunk, results, strict=True)
+            if holds
+        )
+    return Examined(batch, parsed, held)
+
+
+def judge_batch(store: Store, examined: Examined, fingerprint: str, trusted: TrustedCheckpoint) -> None:
     """Decide on each entry in order, and commit all of it with the cursor behind it.
 
     If this process dies before the commit, the store is as it was and the next run fetches the batch again; if it dies
@@ -52,8 +96,9 @@ def judge_batch(
     Raises:
         Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum.
     """
+    batch = examined.batch
     with store.transaction():
-        membership = _judge(store, batch, store.membership(), verifiers)
+        membership = _judge(store, examined, store.membership())
         if batch.start == 0:
             _check_founded(membership, fingerprint, batch.entries[0], trusted)
         store.set_membership(membership)
@@ -70,7 +115,7 @@ def judge_anew(store: Store, verifiers: ThreadPoolExecutor) -> None:
             entries = store.entries(start, start + _JUDGED_AT_A_TIME)
             before = _rejected(store, start)
             batch = Batch(start, entries, [leaf_hash(entry) for entry in entries])
-            membership = _judge(store, batch, membership, verifiers)
+            membership = _judge(store, examine(batch, membership.keys, verifiers), membership)
             reported = min(reported, *(_rejected(store, start) - before), cursor)
         store.set_membership(membership)
         store.set_reported(reported)
@@ -81,11 +126,11 @@ def _rejected(store: Store, start: int) -> set[int]:
     return {entry.index for entry in found if entry.index < start + _JUDGED_AT_A_TIME}
 
 
-def _judge(store: Store, batch: Batch, membership: Membership, verifiers: ThreadPoolExecutor) -> Membership:
-    parsed = [_parse(entry) for entry in batch.entries]
-    check = _checked_ahead(parsed, membership, verifiers)
+def _judge(store: Store, examined: Examined, membership: Membership) -> Membership:
     judged = Judged(store)
-    for index, (data, leaf, signed) in enumerate(zip(batch.entries, batch.leaves, parsed, strict=True), batch.start):
+    batch, check = examined.batch, examined.check
+    entries = zip(batch.entries, batch.leaves, examined.parsed, strict=True)
+    for index, (data, leaf, signed) in enumerate(entries, batch.start):
         membership = _judge_entry(judged, index, data, leaf, signed, membership, check)
     store.put(judged)
     return membership
@@ -107,37 +152,6 @@ def _parse(entry: bytes) -> Envelope | Malformed:
         return envelopes.parse(entry)
     except Malformed as error:
         return error
-
-
-def _checked_ahead(
-    parsed: list[Envelope | Malformed], membership: Membership, verifiers: ThreadPoolExecutor
-) -> SignatureCheck:
-    """Verify in threads (libsodium releases the interpreter) what keys already known have signed.
-
-    A key's id is its hash, so a signature that holds, holds wherever the key is registered; who may sign what is
-    decided later, in order.
-    """
-    work = [
-        (membership.keys[signature.key_id].public_key, signed, signature)
-        for signed in parsed
-        if isinstance(signed, Envelope)
-        for signature in signed.signatures
-        if signature.key_id in membership.keys
-    ]
-    chunks = [work[start : start + _SIGNATURES_A_TASK] for start in range(0, len(work), _SIGNATURES_A_TASK)]
-    held: set[tuple[bytes, str, bytes]] = set()
-    for chunk, results in zip(chunks, verifiers.map(_verify_chunk, chunks), strict=True):
-        held.update(
-            (key.raw, signed.payload_sha256, signature.value)
-            for (key, signed, signature), holds in zip(chunk, results, strict=True)
-            if holds
-        )
-
-    def check(key: PublicKey, signed: Envelope, signature: Signature) -> bool:
-        known = (key.raw, signed.payload_sha256, signature.value) in held
-        return known or key.verifies(signed.signed_message, signature.value)
-
-    return check
 
 
 def _verify_chunk(chunk: list[tuple[PublicKey, Envelope, Signature]]) -> list[bool]:
