@@ -40,7 +40,8 @@ def loads(data: bytes, what: str = "the document") -> Json:
         raise _too_deep(what) from error
     except _Ambiguous as error:
         raise Malformed("malformed_json", f"{what}: {error}") from error
-    _check_depth(value, what)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:  # otherwise it cannot be deeper
+        _check_depth(value, what)
     # JSON has control characters, and UTF-8 has surrogates, only where they are escaped.
     if b"\\u" in data:
         _check_text(value, what)

@@ -11,8 +11,7 @@ so, with evidence, until somebody was told: a hub cannot talk its way past it by
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,8 @@ from member_client.errors import ClientError, HubUnreachable, InvalidInput, Refu
 from member_client.hub_connection import HubConnection
 from member_client.sync.accusations import accusations
 from member_client.sync.batches import BUNDLES_PER_BATCH, Batch, verified_batches
-from member_client.sync.judging import REJECTED, Examined, examine, judge_anew, judge_batch
+from member_client.sync.examining import Examination, Examined, Keys, examination
+from member_client.sync.judging import REJECTED, judge_anew, judge_batch
 from member_client.sync.promises import check_promises
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
 from sharing_protocol import envelope as envelopes
@@ -29,7 +29,7 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.membership import Membership, RegisteredKey
+from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.notes import parse as parse_note
 from sharing_protocol.statements import Found
@@ -102,17 +102,18 @@ def follow(
     trusted: TrustedCheckpoint | None = None
     report = SyncReport(store.cursor, store.cursor, 0.0)
     try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as verifiers:
-            if store.is_of_other_understanding:
-                judge_anew(store, verifiers)
-            log = _log_identity(store, hub, fingerprint)
-            trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
-            check_freshness(trusted, clock(), max_age)
-            tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
-            check_consistency(store.trusted(), trusted, tree)
-            kept = check_promises(store, trusted, tree, log)
+        if store.is_of_other_understanding:
+            with examination(store.cursor) as judging:
+                judge_anew(store, judging)
+        log = _log_identity(store, hub, fingerprint)
+        trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
+        check_freshness(trusted, clock(), max_age)
+        tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
+        check_consistency(store.trusted(), trusted, tree)
+        kept = check_promises(store, trusted, tree, log)
+        with examination(tree.size - store.cursor) as examining:
             batches = verified_batches(store, hub, tree, bundles_per_batch)
-            for examined in _one_ahead(batches, store, verifiers):
+            for examined in _one_ahead(batches, store, examining):
                 judge_batch(store, examined, fingerprint, trusted)
                 if progress is not None:
                     progress(store.cursor, tree.size)
@@ -136,21 +137,20 @@ def follow(
     return report
 
 
-def _one_ahead(batches: Iterator[Batch], store: Store, verifiers: ThreadPoolExecutor) -> Iterator[Examined]:
-    """Each batch, examined while the one before is judged."""
+def _one_ahead(batches: Iterator[Batch], store: Store, examining: Examination) -> Iterator[Examined]:
+    """Each batch examined, and the next one drawn and examined meanwhile."""
 
-    def next_one(keys: Mapping[str, RegisteredKey]) -> Examined | None:
+    def next_one(keys: Keys) -> Examined | None:
         batch = next(batches, None)
-        return None if batch is None else examine(batch, keys, verifiers)
+        return None if batch is None else examining.examine(batch, keys)
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         examined = reader.submit(next_one, store.membership().keys).result()
         while examined is not None:
-            # Nobody's signatures can be looked at before it is known who founded the forum.
-            following = reader.submit(next_one, store.membership().keys) if examined.batch.start else None
+            # While nobody is known, there is nothing to verify that the judge would not have to verify again.
+            ahead = reader.submit(next_one, keys) if (keys := store.membership().keys) else None
             yield examined
-            following = following or reader.submit(next_one, store.membership().keys)
-            examined = following.result()
+            examined = (ahead or reader.submit(next_one, store.membership().keys)).result()
 
 
 def _remind(store: Store, hub: HubConnection) -> None:

@@ -8,28 +8,22 @@ did, all entries are judged anew from the stored bytes, and the store is as if i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
 from member_client.sync.batches import Batch
 from member_client.sync.evidence import entry_document
+from member_client.sync.examining import Examination, Examined
 from member_client.sync.judged import Judged
 from member_client.sync.store import Store
-from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.admission import Admission, admit
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
-from sharing_protocol.keys import PublicKey
-from sharing_protocol.membership import Membership, RegisteredKey, SignatureCheck
+from sharing_protocol.membership import Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import MembershipStatement, Sighting, Statement, Unknown, Withdrawal
 from sharing_protocol.trust import TrustedCheckpoint
 
 REJECTED, NOT_UNDERSTOOD = "rejected", "not understood"
 
-_SIGNATURES_A_TASK = 64
 _JUDGED_AT_A_TIME = 2048
 _LONGEST_ID = 80
 _RESTS_ON_STATE = frozenset(
@@ -41,50 +35,6 @@ _RESTS_ON_STATE = frozenset(
     }
 )
 """Refusals that could turn out otherwise if some statement before had been understood."""
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A batch, with all that can be found out about its entries without knowing the ones before.
-
-    Attributes:
-        parsed: the envelopes, or what is wrong with them.
-        held: the signatures that were found to hold, as public key, payload hash and signature.
-    """
-
-    batch: Batch
-    parsed: list[Envelope | Malformed]
-    held: set[tuple[bytes, str, bytes]]
-
-    def check(self, key: PublicKey, signed: Envelope, signature: Signature) -> bool:
-        """A `SignatureCheck` that verifies nothing twice."""
-        known = (key.raw, signed.payload_sha256, signature.value) in self.held
-        return known or key.verifies(signed.signed_message, signature.value)
-
-
-def examine(batch: Batch, keys: Mapping[str, RegisteredKey], verifiers: ThreadPoolExecutor) -> Examined:
-    """Parse a batch's envelopes and verify, in threads (libsodium releases the interpreter), what `keys` have signed.
-
-    A key's id is its hash, so a signature that holds, holds wherever the key is registered; who may sign what is
-    decided later, in order, and so are signatures of keys that are not known yet.
-    """
-    parsed = [_parse(entry) for entry in batch.entries]
-    work = [
-        (keys[signature.key_id].public_key, signed, signature)
-        for signed in parsed
-        if isinstance(signed, Envelope)
-        for signature in signed.signatures
-        if signature.key_id in keys
-    ]
-    chunks = [work[start : start + _SIGNATURES_A_TASK] for start in range(0, len(work), _SIGNATURES_A_TASK)]
-    held: set[tuple[bytes, str, bytes]] = set()
-    for chunk, results in zip(chunks, verifiers.map(_verify_chunk, chunks), strict=True):
-        held.update(
-            (key.raw, signed.payload_sha256, signature.value)
-            for (key, signed, signature), holds in zip(chunk, results, strict=True)
-            if holds
-        )
-    return Examined(batch, parsed, held)
 
 
 def judge_batch(store: Store, examined: Examined, fingerprint: str, trusted: TrustedCheckpoint) -> None:
@@ -105,7 +55,7 @@ def judge_batch(store: Store, examined: Examined, fingerprint: str, trusted: Tru
         store.advance(fingerprint, trusted, batch.start + len(batch.entries))
 
 
-def judge_anew(store: Store, verifiers: ThreadPoolExecutor) -> None:
+def judge_anew(store: Store, examination: Examination) -> None:
     """Judge every stored entry again, in one transaction; what is rejected only now counts as unreported."""
     cursor, reported = store.cursor, store.reported
     with store.transaction():
@@ -115,7 +65,7 @@ def judge_anew(store: Store, verifiers: ThreadPoolExecutor) -> None:
             entries = store.entries(start, start + _JUDGED_AT_A_TIME)
             before = _rejected(store, start)
             batch = Batch(start, entries, [leaf_hash(entry) for entry in entries])
-            membership = _judge(store, examine(batch, membership.keys, verifiers), membership)
+            membership = _judge(store, examination.examine(batch, membership.keys), membership)
             reported = min(reported, *(_rejected(store, start) - before), cursor)
         store.set_membership(membership)
         store.set_reported(reported)
@@ -128,10 +78,10 @@ def _rejected(store: Store, start: int) -> set[int]:
 
 def _judge(store: Store, examined: Examined, membership: Membership) -> Membership:
     judged = Judged(store)
-    batch, check = examined.batch, examined.check
+    batch = examined.batch
     entries = zip(batch.entries, batch.leaves, examined.parsed, strict=True)
     for index, (data, leaf, signed) in enumerate(entries, batch.start):
-        membership = _judge_entry(judged, index, data, leaf, signed, membership, check)
+        membership = _judge_entry(judged, index, data, leaf, signed, membership, examined)
     store.put(judged)
     return membership
 
@@ -147,17 +97,6 @@ def _check_founded(membership: Membership, fingerprint: str, entry: bytes, trust
         )
 
 
-def _parse(entry: bytes) -> Envelope | Malformed:
-    try:
-        return envelopes.parse(entry)
-    except Malformed as error:
-        return error
-
-
-def _verify_chunk(chunk: list[tuple[PublicKey, Envelope, Signature]]) -> list[bool]:
-    return [key.verifies(signed.signed_message, signature.value) for key, signed, signature in chunk]
-
-
 def _judge_entry(
     judged: Judged,
     index: int,
@@ -165,20 +104,20 @@ def _judge_entry(
     leaf: bytes,
     signed: Envelope | Malformed,
     membership: Membership,
-    check: SignatureCheck,
+    examined: Examined,
 ) -> Membership:
     entry = leaf.hex()
     try:
         if isinstance(signed, Malformed):
             raise signed
-        admission = admit(signed, index, entry, membership, judged, check)
+        admission = admit(signed, index, entry, membership, judged, examined.check, examined.read)
     except ProtocolError as error:
         _refuse(judged, index, data, leaf, signed, membership, error)
         return membership
     if not isinstance(admission, Admission):
         reason = f"schema {admission.schema}, type {admission.type[:80]!r}: upgrade to understand it"
         judged.put_entry(index, leaf, data, admission.type[:80], NOT_UNDERSTOOD, "unknown_statement_type", reason)
-        _note_unread(judged, index, admission, signed, membership, check)
+        _note_unread(judged, index, admission, signed, membership, examined.check)
         return membership
     statement = admission.statement
     judged.put_entry(index, leaf, data, statement.type, "admitted", "", "")
