@@ -1,14 +1,15 @@
-"""Entries from the cursor on, fetched ahead and proven to be in the signed tree, batch by batch.
+"""Entries from the cursor on, fetched ahead and proven to be in the signed tree, bundle by bundle.
 
-What is held at once is bounded in bytes and in bundles, whatever size of tree a hub signs and whatever it serves.
+What is held at once is bounded in bundles, whatever size of tree a hub signs and whatever it serves.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from member_client.errors import InvalidInput
 from member_client.hub_connection import HubConnection
@@ -18,14 +19,13 @@ from sharing_protocol.keys import encode_base64
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.tiles import TILE_WIDTH, Bundle, VerifiedTree, bundles_between, decode_bundle
 
-BUNDLES_PER_BATCH = 8
-BATCH_BYTES = 8 * 1024 * 1024
-"""A batch is closed once it holds so much; one bundle can hold twice that."""
 BUNDLES_AHEAD = 6
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Stretch:
     """Consecutive entries of the log, and their leaf hashes, which are in the signed tree."""
 
     start: int
@@ -33,56 +33,42 @@ class Batch:
     leaves: list[bytes]
 
 
-def verified_batches(
-    store: Store, hub: HubConnection, tree: VerifiedTree, bundles_per_batch: int = BUNDLES_PER_BATCH
-) -> Iterator[Batch]:
-    """Entries from the store's cursor on; bundles are fetched ahead while the ones before are judged.
+def verified_stretches(store: Store, hub: HubConnection, tree: VerifiedTree) -> Generator[Stretch]:
+    """Entries from the store's cursor on, a bundle's at a time, fetched ahead.
 
-    The store is asked now, and not again: the batches may be drawn in another thread.
+    The store is asked now, and not again: the rest may be done in another thread.
 
     Raises:
         Misbehaviour: `ALTER`, `WITHHOLD`.
         InvalidInput: the store does not hold what was verified when it was written.
     """
     cursor = store.cursor
-    return _batches(cursor, store.leaves(cursor - cursor % TILE_WIDTH, cursor), hub, tree, bundles_per_batch)
+    stored = store.leaves(cursor - cursor % TILE_WIDTH, cursor)
+    return _verified(hub, tree, cursor, stored)
 
 
-def _batches(cursor: int, stored: list[bytes], hub: HubConnection, tree: VerifiedTree, most: int) -> Iterator[Batch]:
-    fetched = _fetch_ahead(hub, bundles_between(cursor, tree.size))
-    for group in _in_batches(_checked(tree, fetched), most):
-        start = group[0].bundle.index * TILE_WIDTH
-        entries = [entry for checked in group for entry in checked.entries]
-        leaves = [leaf for checked in group for leaf in checked.leaves]
-        known = max(cursor - start, 0)
-        if known and stored != leaves[:known]:
+def ahead(items: Iterator[_T], count: int) -> Generator[_T]:
+    """The same items, of which at most `count` are drawn ahead, in a thread of its own."""
+    with ThreadPoolExecutor(max_workers=1) as drawing:
+        drawn: deque[Future[_T | None]] = deque(drawing.submit(next, items, None) for _ in range(count))
+        try:
+            while (item := drawn.popleft().result()) is not None:
+                drawn.append(drawing.submit(next, items, None))
+                yield item
+        finally:
+            for future in drawn:
+                future.cancel()
+
+
+def _verified(hub: HubConnection, tree: VerifiedTree, cursor: int, stored: list[bytes]) -> Generator[Stretch]:
+    for bundle, content, width in _fetch_ahead(hub, bundles_between(cursor, tree.size)):
+        whole = _check_bundle(tree, bundle, content, width)
+        known = max(cursor - whole.start, 0)
+        if known and stored != whole.leaves[:known]:
             raise InvalidInput(
                 "the local store does not match the log it was verified against", "it is damaged; sync anew"
             )
-        yield Batch(start + known, entries[known:], leaves[known:])
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """A bundle's entries and their leaf hashes, which are in the signed tree."""
-
-    bundle: Bundle
-    entries: list[bytes]
-    leaves: list[bytes]
-
-
-def _in_batches(bundles: Iterable[_Checked], most: int) -> Iterator[list[_Checked]]:
-    batch: list[_Checked] = []
-    held = 0
-    for checked in bundles:
-        batch.append(checked)
-        held += sum(map(len, checked.entries))
-        # The log's first bundle stands alone: who joined there is known when the next signatures are looked at.
-        if len(batch) >= most or held >= BATCH_BYTES or checked.bundle.index == 0:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
+        yield Stretch(whole.start + known, whole.entries[known:], whole.leaves[known:])
 
 
 def _fetch_ahead(hub: HubConnection, bundles: Iterator[Bundle]) -> Iterator[tuple[Bundle, bytes, int]]:
@@ -102,12 +88,7 @@ def _fetch_ahead(hub: HubConnection, bundles: Iterator[Bundle]) -> Iterator[tupl
                 fetched.cancel()
 
 
-def _checked(tree: VerifiedTree, fetched: Iterable[tuple[Bundle, bytes, int]]) -> Iterator[_Checked]:
-    for bundle, content, width in fetched:
-        yield _check_bundle(tree, bundle, content, width)
-
-
-def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int) -> _Checked:
+def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int) -> Stretch:
     try:
         entries = decode_bundle(content, width)[: bundle.width]
     except Malformed as error:
@@ -120,4 +101,4 @@ def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int
         if error.code == "altered_entries":
             error.evidence.update(path=bundle.path, bundle=encode_base64(content))
         raise
-    return _Checked(bundle, entries, leaves)
+    return Stretch(bundle.index * TILE_WIDTH, entries, leaves)

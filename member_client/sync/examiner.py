@@ -15,11 +15,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import strict_json
@@ -29,6 +31,8 @@ from sharing_protocol.tiles import decode_bundle, encode_bundle
 
 MIN_ENTRIES = 4096
 """Less than this is done before a process has started."""
+_PATIENCE_SECONDS = 60
+"""For one bundle, which takes some hundredths of a second: a process that is stopped must not stop this one."""
 _END_SECONDS = 5.0
 
 
@@ -58,7 +62,10 @@ class Examiner:
         Raises:
             ExaminerGone: it cannot be started.
         """
-        self._connection, other_end = Pipe()
+        own_end, other_end = socket.socketpair()
+        for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
+        self._connection = Connection(own_end.detach())
         handle = other_end.fileno()
         # -P: the folder that a member happens to be in is no place to import from.
         command = [sys.executable, "-P", "-m", __name__, str(handle)]

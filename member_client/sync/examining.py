@@ -1,4 +1,4 @@
-"""Finding out about a batch's entries what does not hang on the entries before: their form, and whose signatures hold.
+"""Finding out about entries what does not hang on the entries before: their form, and whose signatures hold.
 
 Whether a signature's key may sign is decided later, in order (`judging`). A key's id is its hash, so a signature that
 holds, holds wherever the key is registered.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
-from member_client.sync.batches import Batch
+from member_client.sync.batches import Stretch
 from member_client.sync.examiner import Examiner, ExaminerGone, Finding, is_worthwhile
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
@@ -23,7 +23,6 @@ from sharing_protocol.errors import Malformed
 from sharing_protocol.keys import PublicKey
 from sharing_protocol.membership import RegisteredKey
 from sharing_protocol.statements import Statement, Unknown
-from sharing_protocol.tiles import TILE_WIDTH
 
 Keys = Mapping[str, RegisteredKey]
 """By key id."""
@@ -35,13 +34,13 @@ _TURN_SECONDS = 0.0003
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A batch, with what was found out about its entries.
+    """A stretch of the log, with what was found out about its entries.
 
     Attributes:
         parsed: the envelopes, or what is wrong with them.
     """
 
-    batch: Batch
+    stretch: Stretch
     parsed: list[Envelope | Malformed]
     _held: frozenset[_Held]
     _strict: frozenset[str]
@@ -57,20 +56,54 @@ class Examined:
 
 
 class Examination:
-    """How batches are examined: by a process of its own in a long sync, else by threads."""
+    """How stretches are examined: by a process of its own in a long sync, else by threads."""
 
     def __init__(self, verifiers: ThreadPoolExecutor, examiner: Examiner | None) -> None:
         self._verifiers = verifiers
         self._examiner = examiner
 
-    def examine(self, batch: Batch, keys: Keys) -> Examined:
-        """Parse a batch's envelopes, and verify what these keys have signed."""
-        if self._examiner is not None and keys:
+    def examine(self, stretch: Stretch, keys: Keys) -> Examined:
+        """Parse the envelopes, and verify in threads what these keys have signed."""
+        return _examine(stretch, keys, self._verifiers)
+
+    def examine_all(self, stretches: Iterable[Stretch], keys: Callable[[], Keys]) -> Iterator[Examined]:
+        """Examine one stretch after the other, by the keys that are known then.
+
+        The process has always been asked for the next one when its answer for the one before is looked at.
+        """
+        asked: tuple[Stretch, Keys] | None = None
+        try:
+            for stretch in stretches:
+                known = keys()
+                self._ask(stretch, known)
+                if asked is not None:
+                    yield self._answer(*asked)
+                asked = stretch, known
+        except Exception:
+            # What came before the failure is not lost by it.
+            if asked is not None:
+                yield self._answer(*asked)
+            raise
+        if asked is not None:
+            yield self._answer(*asked)
+
+    def _ask(self, stretch: Stretch, keys: Keys) -> None:
+        if self._examiner is not None:
             try:
-                return _examine_elsewhere(batch, keys, self._examiner)
+                self._examiner.ask(stretch.entries, (key.public_key.raw for key in keys.values()))
             except ExaminerGone:
                 self._examiner = None  # the work is done here, and comes to the same
-        return _examine_here(batch, keys, self._verifiers)
+
+    def _answer(self, stretch: Stretch, keys: Keys) -> Examined:
+        if self._examiner is None:
+            return self.examine(stretch, keys)
+        parsed = [_parse(entry) for entry in stretch.entries]
+        try:
+            findings = self._examiner.answer([len(_signatures(signed)) for signed in parsed])
+        except ExaminerGone:
+            self._examiner = None
+            return self.examine(stretch, keys)
+        return _found_elsewhere(stretch, parsed, findings, keys)
 
 
 @contextmanager
@@ -96,8 +129,8 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _examine_here(batch: Batch, keys: Keys, verifiers: ThreadPoolExecutor) -> Examined:
-    parsed = [_parse(entry) for entry in batch.entries]
+def _examine(stretch: Stretch, keys: Keys, verifiers: ThreadPoolExecutor) -> Examined:
+    parsed = [_parse(entry) for entry in stretch.entries]
     work = [
         (signed, signature)
         for signed in parsed
@@ -114,19 +147,12 @@ def _examine_here(batch: Batch, keys: Keys, verifiers: ThreadPoolExecutor) -> Ex
             if (key := keys[signature.key_id].public_key).verifies(signed.signed_message, signature.value)
         ]
 
-    return Examined(batch, parsed, frozenset(chain.from_iterable(verifiers.map(verify, chunks))), frozenset())
+    return Examined(stretch, parsed, frozenset(chain.from_iterable(verifiers.map(verify, chunks))), frozenset())
 
 
-def _examine_elsewhere(batch: Batch, keys: Keys, examiner: Examiner) -> Examined:
-    raw = [key.public_key.raw for key in keys.values()]
-    parsed: list[Envelope | Malformed] = []
-    findings: list[Finding] = []
-    for start in range(0, len(batch.entries), TILE_WIDTH):
-        entries = batch.entries[start : start + TILE_WIDTH]
-        examiner.ask(entries, raw)
-        asked = [_parse(entry) for entry in entries]
-        findings += examiner.answer([len(_signatures(signed)) for signed in asked])
-        parsed += asked
+def _found_elsewhere(
+    stretch: Stretch, parsed: list[Envelope | Malformed], findings: list[Finding], keys: Keys
+) -> Examined:
     held = (
         (keys[signature.key_id].public_key.raw, signed.payload_sha256, signature.value)
         for signed, finding in zip(parsed, findings, strict=True)
@@ -139,7 +165,7 @@ def _examine_elsewhere(batch: Batch, keys: Keys, examiner: Examiner) -> Examined
         for signed, finding in zip(parsed, findings, strict=True)
         if isinstance(signed, Envelope) and finding.is_strict
     )
-    return Examined(batch, parsed, frozenset(held), frozenset(strict))
+    return Examined(stretch, parsed, frozenset(held), frozenset(strict))
 
 
 def _parse(entry: bytes) -> Envelope | Malformed:

@@ -8,7 +8,9 @@ did, all entries are judged anew from the stored bytes, and the store is as if i
 
 from __future__ import annotations
 
-from member_client.sync.batches import Batch
+from collections.abc import Iterable, Sequence
+
+from member_client.sync.batches import Stretch
 from member_client.sync.evidence import entry_document
 from member_client.sync.examining import Examination, Examined
 from member_client.sync.judged import Judged
@@ -37,22 +39,25 @@ _RESTS_ON_STATE = frozenset(
 """Refusals that could turn out otherwise if some statement before had been understood."""
 
 
-def judge_batch(store: Store, examined: Examined, fingerprint: str, trusted: TrustedCheckpoint) -> None:
+def judge_batch(store: Store, batch: Sequence[Examined], fingerprint: str, trusted: TrustedCheckpoint) -> None:
     """Decide on each entry in order, and commit all of it with the cursor behind it.
 
     If this process dies before the commit, the store is as it was and the next run fetches the batch again; if it dies
     after, the next run goes on behind it. Nothing else is written on the way.
 
+    Args:
+        batch: stretches of the log, one behind the other.
+
     Raises:
         Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum.
     """
-    batch = examined.batch
+    first, last = batch[0].stretch, batch[-1].stretch
     with store.transaction():
-        membership = _judge(store, examined, store.membership())
-        if batch.start == 0:
-            _check_founded(membership, fingerprint, batch.entries[0], trusted)
+        membership = _judge(store, batch, store.membership())
+        if first.start == 0:
+            _check_founded(membership, fingerprint, first.entries[0], trusted)
         store.set_membership(membership)
-        store.advance(fingerprint, trusted, batch.start + len(batch.entries))
+        store.advance(fingerprint, trusted, last.start + len(last.entries))
 
 
 def judge_anew(store: Store, examination: Examination) -> None:
@@ -64,8 +69,8 @@ def judge_anew(store: Store, examination: Examination) -> None:
         for start in range(0, cursor, _JUDGED_AT_A_TIME):
             entries = store.entries(start, start + _JUDGED_AT_A_TIME)
             before = _rejected(store, start)
-            batch = Batch(start, entries, [leaf_hash(entry) for entry in entries])
-            membership = _judge(store, examination.examine(batch, membership.keys), membership)
+            stretch = Stretch(start, entries, [leaf_hash(entry) for entry in entries])
+            membership = _judge(store, [examination.examine(stretch, membership.keys)], membership)
             reported = min(reported, *(_rejected(store, start) - before), cursor)
         store.set_membership(membership)
         store.set_reported(reported)
@@ -76,12 +81,13 @@ def _rejected(store: Store, start: int) -> set[int]:
     return {entry.index for entry in found if entry.index < start + _JUDGED_AT_A_TIME}
 
 
-def _judge(store: Store, examined: Examined, membership: Membership) -> Membership:
+def _judge(store: Store, batch: Iterable[Examined], membership: Membership) -> Membership:
     judged = Judged(store)
-    batch = examined.batch
-    entries = zip(batch.entries, batch.leaves, examined.parsed, strict=True)
-    for index, (data, leaf, signed) in enumerate(entries, batch.start):
-        membership = _judge_entry(judged, index, data, leaf, signed, membership, examined)
+    for examined in batch:
+        stretch = examined.stretch
+        entries = zip(stretch.entries, stretch.leaves, examined.parsed, strict=True)
+        for index, (data, leaf, signed) in enumerate(entries, stretch.start):
+            membership = _judge_entry(judged, index, data, leaf, signed, membership, examined)
     store.put(judged)
     return membership
 
