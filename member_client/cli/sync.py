@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
@@ -254,6 +253,8 @@ def _progress(label: str, show: bool) -> Iterator[Callable[[int, int], None] | N
     if not (show and output.errors.is_terminal):
         yield None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.errors, transient=True) as bar:
         task = bar.add_task(label, total=None)
