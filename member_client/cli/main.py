@@ -9,12 +9,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
-import stamina.instrumentation
 import typer
-from filelock import Timeout
 from typer.core import TyperGroup
 
-from member_client.cli.output import report_error
 from member_client.errors import ClientError, InvalidInput
 from sharing_protocol.errors import ProtocolError
 
@@ -114,7 +111,6 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     as_json = "--json" in arguments
-    stamina.instrumentation.set_on_retry_hooks([])  # what came of it, we say ourselves
     try:
         app(arguments)
     except SystemExit as exit_:
@@ -124,14 +120,22 @@ def run(arguments: list[str]) -> int:
         return _fail(error, as_json)
     except ProtocolError as error:
         return _fail(InvalidInput(error.detail), as_json)
-    except Timeout:
-        return _fail(InvalidInput("another sync of this home is under way", "try again when it is done"), as_json)
     except (OSError, sqlite3.Error) as error:
+        if _is_busy(error):
+            return _fail(InvalidInput("another sync of this home is under way", "try again when it is done"), as_json)
         hint = "check the path, its permissions and the disk"
         return _fail(InvalidInput(f"this machine would not: {error}", hint), as_json)
     return 0
 
 
+def _is_busy(error: Exception) -> bool:
+    from filelock import Timeout
+
+    return isinstance(error, Timeout)
+
+
 def _fail(error: ClientError, as_json: bool) -> int:
+    from member_client.cli.output import report_error
+
     report_error(error, as_json)
     return error.exit_code

@@ -9,15 +9,17 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from member_client.errors import InvalidInput
-from member_client.hub_connection import HubConnection
 from member_client.sync.store import Store
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import encode_base64
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.tiles import TILE_WIDTH, Bundle, VerifiedTree, bundles_between, decode_bundle
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 BUNDLES_AHEAD = 6
 

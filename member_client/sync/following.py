@@ -15,9 +15,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
-from member_client.hub_connection import HubConnection
 from member_client.sync.accusations import accusations
 from member_client.sync.batches import Stretch, ahead, verified_stretches
 from member_client.sync.examining import Examination, Examined, examination
@@ -37,6 +37,9 @@ from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
 from sharing_protocol.trust import TrustedCheckpoint, check_consistency, check_freshness, open_checkpoint
 from sharing_protocol.wire import HALTED, Receipt
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 BUNDLES_PER_BATCH = 8
 BATCH_BYTES = 8 * 1024 * 1024
