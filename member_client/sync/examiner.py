@@ -62,24 +62,25 @@ class Examiner:
         Raises:
             ExaminerGone: it cannot be started.
         """
-        own_end, other_end = socket.socketpair()
-        for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-            own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
-        self._connection = Connection(own_end.detach())
-        handle = other_end.fileno()
         # -P: the folder that a member happens to be in is no place to import from.
-        command = [sys.executable, "-P", "-m", __name__, str(handle)]
+        command = [sys.executable, "-P", "-m", __name__]
         try:
-            # In a group of its own: Ctrl-C is for this process, which then ends that one.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                pass_fds=(handle,), process_group=0,
-            )  # fmt: skip
+            own_end, other_end = socket.socketpair()
+            with own_end, other_end:
+                for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                    own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
+                # In a group of its own: Ctrl-C is for this process, which then ends that one.
+                self._process = subprocess.Popen(
+                    [*command, str(other_end.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(other_end.fileno(),),
+                    process_group=0,
+                )
+                self._connection = Connection(own_end.detach())
         except OSError as error:
-            self._connection.close()
             raise ExaminerGone(str(error)) from error
-        finally:
-            other_end.close()
 
     def ask(self, entries: Sequence[bytes], keys: Iterable[bytes]) -> None:
         """Have entries, at most 65,535, looked at.

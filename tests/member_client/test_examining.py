@@ -134,6 +134,15 @@ def test_a_store_is_the_same_with_and_without(tmp_path: Path, log: ForumLog, mon
 
 
 @pytest.mark.usefixtures("always")
+def test_where_no_process_can_start_none_is_needed(
+    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    with LyingHub(entries_of(log)) as hub:
+        assert Lab(tmp_path / "lab", hub, log.fingerprint).sync().cursor == log.size
+
+
+@pytest.mark.usefixtures("always")
 def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
     with LyingHub(entries_of(log)) as hub:
         lab = Lab(tmp_path / "lab", hub, log.fingerprint)
