@@ -11,9 +11,12 @@ ClientError
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharing_protocol.errors import Misbehaviour
-from sharing_protocol.wire import Problem
+
+if TYPE_CHECKING:
+    from sharing_protocol.wire import Problem
 
 
 class ClientError(Exception):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from member_client.errors import InvalidInput
 from member_client.home import Home, Settings
-from member_client.hub_connection import ATTEMPTS, HubConnection
 from member_client.keystore import KeyStore, StoredKey
 from member_client.sync import evidence
 from member_client.sync.following import Progress, SyncReport, follow
@@ -19,6 +19,9 @@ from member_client.sync.store import Store
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 
 @dataclass
@@ -95,9 +98,11 @@ class Session:
         """The key to read with: the least powerful one."""
         return self.signer(ADMIN_ROLE) if self.settings.is_admin else self.signer("sync", "analyst", "owner")
 
-    def connect(self, signer: PrivateKey | None = None, attempts: int = ATTEMPTS) -> HubConnection:
+    def connect(self, signer: PrivateKey | None = None, attempts: int | None = None) -> HubConnection:
         """A connection to the hub, as `signer` or as a reader."""
-        return HubConnection(self.settings.hub, signer or self.reader(), self.clock, attempts=attempts)
+        from member_client.hub_connection import ATTEMPTS, HubConnection  # half of what a local command would load
+
+        return HubConnection(self.settings.hub, signer or self.reader(), self.clock, attempts=attempts or ATTEMPTS)
 
     def sync(self, hub: HubConnection, progress: Progress | None = None, note: bytes | None = None) -> SyncReport:
         """Follow the log once; see `following.follow`."""

@@ -35,7 +35,7 @@ HALTED = frozenset({"log_rolled_back", "log_unconfirmed"})
 class WireModel(BaseModel):
     """Strict about types, tolerant of members that a newer hub adds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Receipt(WireModel):

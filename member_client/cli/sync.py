@@ -7,22 +7,23 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.errors import ClientError, HubUnreachable, InvalidInput
-from member_client.hub_connection import HubConnection
 from member_client.patterns.trials import try_new
 from member_client.session import Session
 from member_client.sync.following import SyncReport, acknowledge
 from member_client.sync.judging import REJECTED as REJECTED_VERDICT
 from member_client.sync.store import RefusedEntry
 from member_client.sync.watching import watch
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 MAX_WAIT_SECONDS = 120.0
 LONGEST_RUN_SECONDS = 3600.0
@@ -254,6 +255,8 @@ def _progress(label: str, show: bool) -> Iterator[Callable[[int, int], None] | N
     if not (show and output.errors.is_terminal):
         yield None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.errors, transient=True) as bar:
         task = bar.add_task(label, total=None)

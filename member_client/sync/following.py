@@ -11,16 +11,16 @@ so, with evidence, until somebody was told: a hub cannot talk its way past it by
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
-from member_client.hub_connection import HubConnection
 from member_client.sync.accusations import accusations, substantiate
-from member_client.sync.batches import BUNDLES_PER_BATCH, verified_batches
+from member_client.sync.batches import Stretch, ahead, verified_stretches
+from member_client.sync.examining import Examination, Examined, examination
 from member_client.sync.judging import REJECTED, judge_anew, judge_batch
 from member_client.sync.promises import check_promises
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
@@ -37,6 +37,15 @@ from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
 from sharing_protocol.trust import TrustedCheckpoint, check_consistency, check_freshness, open_checkpoint
 from sharing_protocol.wire import HALTED, Receipt
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
+
+BUNDLES_PER_BATCH = 8
+BATCH_BYTES = 8 * 1024 * 1024
+"""A batch is closed once it holds so much; one bundle can hold twice that."""
+STRETCHES_DRAWN_AHEAD = 1
+STRETCHES_EXAMINED_AHEAD = BUNDLES_PER_BATCH
 
 KeepEvidence = Callable[[Misbehaviour, bytes | None], Path]
 """Given what was found, and the founding statement's entry, if it is known: it makes the evidence checkable."""
@@ -104,17 +113,22 @@ def follow(
     tree: VerifiedTree | None = None
     report = SyncReport(store.cursor, store.cursor, 0.0)
     try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as verifiers:
-            if store.is_of_other_understanding:
-                judge_anew(store, verifiers)
-            log, founding = _log_identity(store, hub, fingerprint)
-            trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
-            check_freshness(trusted, clock(), max_age)
-            tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
-            check_consistency(store.trusted(), trusted, tree)
-            kept = check_promises(store, trusted, tree, log)
-            for batch in verified_batches(store, hub, tree, bundles_per_batch):
-                judge_batch(store, batch, fingerprint, trusted, verifiers)
+        if store.is_of_other_understanding:
+            with examination(store.cursor) as judging:
+                judge_anew(store, judging)
+        log, founding = _log_identity(store, hub, fingerprint)
+        trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
+        check_freshness(trusted, clock(), max_age)
+        tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
+        check_consistency(store.trusted(), trusted, tree)
+        kept = check_promises(store, trusted, tree, log)
+        with (
+            examination(tree.size - store.cursor) as examining,
+            closing(verified_stretches(store, hub, tree)) as stretches,
+            closing(_examined(stretches, store, examining)) as examined,
+        ):
+            for batch in _in_batches(examined, bundles_per_batch):
+                judge_batch(store, batch, fingerprint, trusted)
                 if progress is not None:
                     progress(store.cursor, tree.size)
         with store.transaction():
@@ -136,6 +150,35 @@ def follow(
         report.interruption = error
     _report_refused(store, report, founding, keep_evidence)
     return report
+
+
+def _examined(stretches: Iterator[Stretch], store: Store, examining: Examination) -> Generator[Examined]:
+    """Every stretch with what can be found out about it while the ones before are judged."""
+    keys = store.membership().keys
+    if not keys and (first := next(stretches, None)) is not None:
+        # Nobody is known whose signatures could be verified: whoever judges has to do it, and then somebody is.
+        yield examining.examine(first, keys)
+        keys = store.membership().keys
+    with (
+        closing(ahead(stretches, STRETCHES_DRAWN_AHEAD)) as drawn,
+        closing(ahead(examining.examine_all(drawn, lambda: keys), STRETCHES_EXAMINED_AHEAD)) as examined,
+    ):
+        for one in examined:
+            yield one
+            keys = store.membership().keys
+
+
+def _in_batches(examined: Iterable[Examined], most: int) -> Iterator[list[Examined]]:
+    batch: list[Examined] = []
+    held = 0
+    for one in examined:
+        batch.append(one)
+        held += sum(map(len, one.stretch.entries))
+        if len(batch) >= most or held >= BATCH_BYTES or one.stretch.start == 0:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def _remind(store: Store, hub: HubConnection) -> None:

@@ -285,7 +285,7 @@ def test_a_pattern_that_would_not_pass_here_never_comes_into_force(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("member_client.patterns.trials.check_pattern", broken)
+        patch.setattr("sharing_protocol.content.check_pattern", broken)
         counts = try_new(session.store)
     assert (counts.passed, counts.failed > 0) == (0, True)
     assert try_new(session.store).failed == 0

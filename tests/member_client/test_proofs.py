@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from member_client.errors import HubUnreachable
+from member_client.sync.judged import Judged
 from member_client.sync.store import Store
 from member_client.sync.stored_tree import StoredTree
 from sharing_protocol import merkle, record_proof
@@ -169,9 +170,11 @@ def test_the_stored_tree_is_the_tree(tmp_path: Path) -> None:
     entries = [b"entry %d" % number for number in range(9000)]
     leaves, size = [merkle.leaf_hash(entry) for entry in entries], len(entries)
     store = Store(tmp_path / "store.sqlite")
+    judged = Judged(store)
+    for index, (leaf, entry) in enumerate(zip(leaves, entries, strict=True)):
+        judged.put_entry(index, leaf, entry, "", "rejected", "", "")
     with store.transaction():
-        for index, (leaf, entry) in enumerate(zip(leaves, entries, strict=True)):
-            store.put_entry(index, leaf, entry, "", "rejected", "", "")
+        store.put(judged)
     tree, root = StoredTree(store), merkle.root_from_leaves(leaves)
     assert tree.root(size) == root
     for index in (0, 1, 4095, 4096, 8191, 8192, size - 1):
