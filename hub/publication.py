@@ -5,11 +5,12 @@ timestamp key adds when it was the newest; that statement is true only of the ne
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from hub.cosigning import Cosigning
 from hub.database import log_store
 from hub.errors import LogDamaged
 from hub.identity import HubIdentity
@@ -29,22 +30,30 @@ class _Vouched:
     size: int
     made: datetime
     note: str
+    cosigned: str | None = None
+    """The note with what witnesses have cosigned, once somebody has asked for it."""
 
 
 class Publication:
     """Reads the log for members."""
 
     def __init__(
-        self, engine: AsyncEngine, identity: HubIdentity, guard: RollBackGuard, clock: Callable[[], datetime]
+        self,
+        engine: AsyncEngine,
+        identity: HubIdentity,
+        guard: RollBackGuard,
+        clock: Callable[[], datetime],
+        cosigning: Cosigning,
     ) -> None:
         self._engine = engine
         self._identity = identity
         self._guard = guard
         self._clock = clock
+        self._cosigning = cosigning
         self._vouched: _Vouched | None = None
 
     async def checkpoint(self, after: int | None = None) -> str | None:
-        """The newest checkpoint, vouched for now; None while the log is empty.
+        """The newest checkpoint, vouched for now, with its cosignatures; None while the log is empty.
 
         Args:
             after: a caller who follows is content with any checkpoint of more entries that was the newest just now,
@@ -52,12 +61,20 @@ class Publication:
         """
         known = self._vouched
         if after is not None and known is not None and known.size > after and not self._is_old(known):
-            return known.note
+            return known.cosigned or known.note
         async with self._engine.connect() as connection:
             if after is not None:  # whoever waited was let in a while ago
                 await self._guard.refuse_if_halted(connection)
             vouched = await self._newest(connection)
-        return vouched.note if vouched else None
+            if vouched is None:
+                return None
+            if vouched.cosigned is None:
+                lines = await self._cosigning.lines(connection, vouched.size)
+                cosigned = replace(vouched, cosigned=str(notes.parse(vouched.note.encode()).signed_by(lines)))
+                if self._vouched is vouched:  # and not a newer one meanwhile
+                    self._vouched = cosigned
+                vouched = cosigned
+        return vouched.cosigned
 
     async def receipt(self, index: int, *, already_logged: bool = True) -> Receipt:
         """A receipt for an entry that is in the log."""
