@@ -74,10 +74,18 @@ class Cosigning:
         stored = await cosignature_store.read(connection, size)
         return [_line(one) for one in stored if self._is_current(one)][:LINES_SHOWN]
 
-    async def notes(self) -> list[str]:
-        """Every checkpoint that witnesses of now have cosigned, the largest first; with many lines as several notes."""
+    async def notes(self, member: str = "") -> list[str]:
+        """Every checkpoint that witnesses of now have cosigned, the largest first; with many lines as several notes.
+
+        Args:
+            member: only this lab's lines.
+        """
         async with self._engine.connect() as connection:
-            stored = [pair for pair in await cosignature_store.read_all(connection) if self._is_current(pair[1])]
+            stored = [
+                (note, one)
+                for note, one in await cosignature_store.read_all(connection)
+                if self._is_current(one) and member in ("", self._directory.member_of(one.key_id))
+            ]
         shown = []
         for note, pairs in groupby(stored, key=lambda pair: pair[0]):
             lines = [_line(one) for _, one in pairs]

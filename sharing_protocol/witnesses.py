@@ -94,15 +94,15 @@ def open_cosigned(data: bytes, log: LogIdentity, known: Collection[VerifierKey])
     return CosignedCheckpoint(checkpoint, note, {key: time for key, time in times.items() if key in set(known)})
 
 
-def speaking_for(checkpoint: Checkpoint, cosigned: Iterable[CosignedCheckpoint]) -> dict[VerifierKey, int]:
-    """Who cosigned a checkpoint or one that extends it, and when each did so last.
+def speaking_for(size: int, cosigned: Iterable[CosignedCheckpoint]) -> dict[VerifierKey, int]:
+    """Who cosigned the checkpoint of this size, or one that extends it, and when each did so last.
 
     Args:
         cosigned: checkpoints of one history: each was found to extend every smaller one.
     """
     found: dict[VerifierKey, int] = {}
     for other in cosigned:
-        if other.checkpoint.size >= checkpoint.size:
+        if other.checkpoint.size >= size:
             for key, time in other.times.items():
                 found[key] = max(time, found.get(key, time))
     return found

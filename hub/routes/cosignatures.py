@@ -1,11 +1,13 @@
 """`/cosignatures`: witnesses send what they have cosigned, and members ask who did."""
 
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from hub.problems import documented
+from hub.routes.parameters import only_documented
 from hub.routes.services import Services, body_of, caller_of
 from sharing_protocol.wire import COSIGNATURES, NOTE_MEDIA_TYPE, CosignatureReceipt, CosignedCheckpoints
 
@@ -22,7 +24,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    routes = APIRouter(tags=["log"])
+    routes = APIRouter(tags=["log"], dependencies=[Depends(only_documented)])
 
     @routes.post(
         COSIGNATURES,
@@ -42,10 +44,12 @@ def router(services: Services) -> APIRouter:
         COSIGNATURES,
         summary="The checkpoints that witnesses have cosigned, as far as they are kept",
         response_model=CosignedCheckpoints,
-        responses=documented(()),
+        responses=documented((HTTPStatus.UNPROCESSABLE_ENTITY,)),
     )
-    async def show() -> Response:
-        shown = CosignedCheckpoints(checkpoints=await services.cosigning.notes())
+    async def show(
+        member: Annotated[str, Query(max_length=80, description="only what this lab has cosigned")] = "",
+    ) -> Response:
+        shown = CosignedCheckpoints(checkpoints=await services.cosigning.notes(member))
         return Response(shown.model_dump_json(), headers=_NO_STORE, media_type="application/json")
 
     return routes

@@ -11,7 +11,7 @@ import stamina.instrumentation
 import typer
 from filelock import Timeout
 
-from member_client.cli import detect, forum, key, log, pattern, setup, sighting, sync
+from member_client.cli import detect, forum, key, log, pattern, policy, setup, sighting, sync
 from member_client.cli.output import report_error
 from member_client.errors import ClientError, InvalidInput
 from sharing_protocol.errors import ProtocolError
@@ -39,6 +39,7 @@ app.command("detect")(detect.detect)
 app.add_typer(pattern.app, name="pattern")
 app.add_typer(sighting.app, name="sighting")
 app.add_typer(key.app, name="key")
+app.add_typer(policy.app, name="policy")
 app.add_typer(log.app, name="log")
 app.add_typer(forum.app, name="forum")
 

@@ -206,6 +206,20 @@ def test_keys_that_are_no_witness_keys_do_not_cosign(refusing: Witnessed) -> Non
     refused(refusing, refusing.box.get(wire.CHECKPOINT).text, 422, "no_cosignature")
 
 
+def test_a_witness_key_signs_no_requests(refusing: Witnessed) -> None:
+    for path in (wire.CHECKPOINT, wire.COSIGNATURES, wire.MEMBERS):
+        problem_of(refusing.box.get(path, refusing.aurora.witness), 403, "wrong_role", says="signs no requests")
+
+
+def test_one_labs_cosignatures_can_be_asked_for(forum: Witnessed) -> None:
+    for lab in forum.labs:
+        assert forum.box.witness(lab).status_code == 200
+    found = forum.box.get(wire.COSIGNATURES, member=forum.boreal.id).json()["checkpoints"]
+    assert [forum.signers(note)[1] for note in found] == [["Boreal witness"]]
+    assert forum.box.get(wire.COSIGNATURES, member="member--none").json() == {"checkpoints": []}
+    problem_of(forum.box.get(f"{wire.COSIGNATURES}?lab=x"), 422, "invalid_parameter", "query.lab", "lab")
+
+
 def test_a_stolen_key_cosigns_nothing_once_it_is_revoked(refusing: Witnessed) -> None:
     lab = refusing.box.admit("Drift", "witness")
     made = refusing.box.cosign(lab)
