@@ -6,7 +6,7 @@ The caller commits.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, select, text
+from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -62,6 +62,13 @@ async def read_all(connection: AsyncConnection) -> list[tuple[str, Cosignature]]
     )
     order = (cosignatures.c.tree_size.desc(), cosignatures.c.timestamp.desc(), cosignatures.c.key_id)
     return [(row["note"], _cosignature(row)) for row in (await connection.execute(query.order_by(*order))).mappings()]
+
+
+async def read_newest(connection: AsyncConnection) -> dict[str, tuple[int, int]]:
+    """By witness key: entries in the largest checkpoint that it cosigned, and when it cosigned last."""
+    columns = cosignatures.c
+    query = select(columns.key_id, func.max(columns.tree_size), func.max(columns.timestamp)).group_by(columns.key_id)
+    return {row[0]: (row[1], row[2]) for row in await connection.execute(query)}
 
 
 def _cosignature(row: RowMapping) -> Cosignature:

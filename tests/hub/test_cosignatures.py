@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-import httpx
 import pytest
 
 from hub import cosigning
@@ -14,7 +13,6 @@ from hub.app import utc_now
 from hub.database import cosignature_store
 from hub.identity import HubIdentity
 from hub.publication import VOUCH_SECONDS
-from hub.settings import HubSettings
 from sharing_protocol import notes, wire
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.merkle import EMPTY_ROOT
@@ -276,13 +274,3 @@ def test_a_witness_shows_a_hub_that_was_rolled_back_that_it_was(forum: Witnessed
     shown = rows(forum.box.hub.database_url, "SELECT reporter, tree_size FROM checkpoint_reports")
     assert shown == [(forum.aurora.id, size + 5)]
     assert code_of(forum.box.get(wire.CHECKPOINT)) == "log_rolled_back"
-
-
-def test_cosigning_counts_as_having_the_log(database: str, hub_identity: HubIdentity) -> None:
-    with running_hub(database, hub_identity, settings=HubSettings(metrics_port=0)) as hub:
-        box = ForumInABox(hub)
-        box.found()
-        aurora = box.admit("Aurora", "witness")
-        assert box.witness(aurora).status_code == 200
-        shown = httpx.get(hub.metrics_url).text
-    assert f'stillwatch_member_lag_entries{{member="{aurora.id}"}} 0.0' in shown
