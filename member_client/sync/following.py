@@ -120,7 +120,7 @@ def follow(
             if store.is_of_other_understanding:
                 judge_anew(store, verifiers)
             log = _log_identity(store, hub, fingerprint)
-            trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
+            trusted = _newest(store, hub, note, log, witness)
             report.skew = trusted.timestamp - clock()
             check_freshness(trusted, clock(), max_age)
             tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
@@ -157,6 +157,19 @@ def follow(
         report.interruption = error
     _report_refused(store, report, log, keep_evidence)
     return report
+
+
+def _newest(
+    store: Store, hub: HubConnection, note: bytes | None, log: LogIdentity, witness: Witness
+) -> TrustedCheckpoint:
+    """The hub's newest checkpoint; what it answered before another run of this home went further is no news."""
+    if note is not None:
+        opened, believed = open_checkpoint(note, log), store.trusted()
+        known = [parse_text(parse_note(text.encode()).text) for text in witness.remembered()]
+        known += [believed.checkpoint] if believed is not None else []
+        if all(checkpoint.size <= opened.checkpoint.size for checkpoint in known):
+            return opened
+    return open_checkpoint(hub.checkpoint(), log)
 
 
 def _find_quorum(

@@ -42,7 +42,9 @@ class Lab:
         signer = key(f"{self.name} witness")
         return WitnessKey(witness_key(MEMBERS[self.name], signer.public_key), self.home / "cosigned", lambda: signer)
 
-    def sync(self, bundles_per_batch: int = 8, clock: Callable[[], float] = time.time) -> SyncReport:
+    def sync(
+        self, bundles_per_batch: int = 8, clock: Callable[[], float] = time.time, note: bytes | None = None
+    ) -> SyncReport:
         with HubConnection(self.hub.url, key(f"{self.name} sync"), attempts=1) as connection:
             keys = [self.witness_key()] if self.cosigns else []
             return follow(
@@ -52,6 +54,7 @@ class Lab:
                 max_age=MAX_AGE,
                 clock=clock,
                 keep_evidence=self._keep,
+                note=note,
                 rule=self.rule,
                 witness=Witness(connection, keys, clock, cosigns=self.cosigns),
                 bundles_per_batch=bundles_per_batch,

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from hub.identity import HubIdentity
+from member_client.forum.explaining import explain
 from member_client.keystore import KeyStore
 from member_client.session import Session
 from sharing_protocol import wire
+from sharing_protocol.statements import AddKey, Role, parse
 from tests.forum import ForumInABox, pattern_body, running_hub
 from tests.member_client.lab_homes import Client, make_home
+from tests.protocol.forum_log import AURORA, forum_of_two_labs, registration, signed
 
 ROLES = ("owner", "analyst", "sync", "witness")
 
@@ -133,3 +136,21 @@ def test_a_witness_that_was_robbed_hears_of_it(
     assert report["cosigned"] == box.size()
     assert f"has cosigned {box.size()} entries, and the home does not know of it" in report["notices"][0]
     assert box.get(wire.COSIGNATURES, member=lab.id).json()["checkpoints"]
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        (Role.OWNER, "may manage the lab's keys"),
+        (Role.ANALYST, "may publish records"),
+        (Role.SYNC, "may read"),
+        (Role.WITNESS, "may cosign the log as a witness"),
+    ],
+)
+def test_whoever_admits_a_key_reads_what_it_may(role: Role, may: str) -> None:
+    log = forum_of_two_labs()
+    body = {"key": registration("another", role, AURORA), "reason": "One more"}
+    statement = parse(signed(log.next("membership.add_key", AURORA, AURORA, body), "Aurora owner").payload)
+    assert isinstance(statement, AddKey)
+    assert may in "\n".join(explain(statement, log.membership))
+    assert {one.value for one in Role} == {"owner", "analyst", "sync", "witness"}, "say here what a new role may"

@@ -5,6 +5,7 @@ Three labs with a witness key each. Who is killed, restored or robbed is a lab; 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -12,15 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from member_client.errors import InvalidInput
-from member_client.sync.cosigning import RENEW_SECONDS, Witness
+from member_client.errors import InvalidInput, VerificationFailed
+from member_client.hub_connection import HubConnection
+from member_client.sync.cosigning import RENEW_SECONDS, Witness, WitnessKey
+from member_client.sync.store import Store
 from sharing_protocol import checkpoints, notes, witness_policy
 from sharing_protocol.checkpoints import Checkpoint
-from sharing_protocol.errors import Fault
+from sharing_protocol.errors import Fault, Misbehaviour
 from sharing_protocol.keys import encode_base64
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import inclusion_proof, leaf_hash, root_from_leaves, subtree_root
+from sharing_protocol.tiles import VerifiedTree
+from sharing_protocol.trust import TrustedCheckpoint, open_checkpoint
 from sharing_protocol.wire import Receipt
 from sharing_protocol.witness_policy import MembersRule
 from sharing_protocol.witnesses import witness_key
@@ -30,6 +37,7 @@ from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
     FORUM,
+    LOG,
     LOG_KEY,
     ORIGIN,
     ForumLog,
@@ -226,12 +234,6 @@ def test_a_forgotten_cosignature_of_another_history_is_evidence(
 def test_a_witness_killed_before_it_sent_sends_what_it_kept(
     aurora: Lab, hub: LyingHub, log: ForumLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        """As if by kill -9: nothing that comes after is done."""
-
-    def killed(*_: object) -> None:
-        raise Killed
-
     with monkeypatch.context() as dying:
         dying.setattr("member_client.hub_connection.HubConnection.send_cosignature", killed)
         with pytest.raises(Killed):
@@ -268,6 +270,99 @@ def test_a_witness_killed_before_it_kept_anything_has_sent_nothing(
     assert report.witness is not None
     assert "No space left" in report.witness.problem
     assert hub.cosigned == []
+
+
+def test_an_answer_from_before_another_run_went_further_accuses_nobody(
+    aurora: Lab, hub: LyingHub, log: ForumLog
+) -> None:
+    early = hub.checkpoint()
+    grow(hub, log)
+    aurora.sync()
+    assert aurora.sync(note=early).cursor == log.size
+    aurora.store.close()
+    (aurora.home / "store.sqlite").unlink()
+    aurora.store = Store(aurora.home / "store.sqlite")  # which knows less than what was cosigned
+    assert aurora.sync(note=early).cursor == log.size
+    hub.entries = hub.entries[:-1]
+    with pytest.raises(VerificationFailed) as caught:
+        aurora.sync(note=early)
+    assert caught.value.misbehaviour.fault is Fault.ROLL_BACK
+
+
+class Killed(BaseException):
+    """As if by kill -9: nothing that comes after is done."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+HISTORIES = st.lists(
+    st.sampled_from(["grow", "grow", "fork", "shrink", "later", "die before it keeps", "die before it sends"]),
+    min_size=4,
+    max_size=10,
+)
+
+
+@pytest.fixture
+def connection(hub: LyingHub) -> Iterator[HubConnection]:
+    with HubConnection(hub.url, key("Aurora sync"), attempts=1) as made:
+        yield made
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+def test_a_witness_never_cosigns_two_histories(
+    tmp_path_factory: pytest.TempPathFactory,
+    hub: LyingHub,
+    log: ForumLog,
+    connection: HubConnection,
+    history: list[str],
+) -> None:
+    """Whatever the hub shows, and whenever the witness dies: all that it ever signed is of one log, and grows."""
+    signer = key("Aurora witness")
+    kept_at = tmp_path_factory.mktemp("witness") / "cosigned"
+    witness = WitnessKey(witness_key(AURORA, signer.public_key), kept_at, lambda: signer)
+    hub.entries, hub.cosigned = [b"entry 0"], []
+    hub.lie = lambda path, answer: Answer(200, b'{"checkpoints": []}') if path.startswith("/cosig") else answer
+    shown: dict[Checkpoint, list[bytes]] = {}
+    moment = time.time()
+    for number, step in enumerate(history, start=1):
+        match step:
+            case "grow":
+                hub.entries = [*hub.entries, b"entry %d" % number]
+            case "fork":
+                hub.entries = [*hub.entries[:-1], b"entry %d" % number]
+            case "shrink":
+                hub.entries = hub.entries[:-1] or hub.entries
+            case "later":
+                moment += RENEW_SECONDS
+        newest = open_checkpoint(hub.checkpoint(), LOG)
+        shown[newest.checkpoint] = list(hub.entries)
+        cosign_once(witness, log, connection, newest, moment, step)
+    kept = witness.last()
+    signed = [*hub.cosigned, *([kept.note] if kept is not None else [])]
+    heads = [checkpoints.parse_text(notes.parse(note.encode()).text) for note in signed]
+    longest = shown[max(heads, key=lambda head: head.size)] if heads else []
+    for head in heads:
+        assert head.root == root_from_leaves(map(leaf_hash, longest[: head.size]))
+    sizes = [head.size for head in heads[: len(hub.cosigned)]]
+    assert sizes == sorted(sizes, reverse=True)  # the newest is the first
+
+
+def cosign_once(
+    key: WitnessKey, log: ForumLog, connection: HubConnection, newest: TrustedCheckpoint, moment: float, step: str
+) -> None:
+    with pytest.MonkeyPatch.context() as dying:
+        if step == "die before it keeps":
+            dying.setattr(WitnessKey, "keep", killed)
+        elif step == "die before it sends":
+            dying.setattr(HubConnection, "send_cosignature", killed)
+        witness = Witness(connection, [key], lambda: moment, cosigns=True)
+        tree = VerifiedTree(newest.checkpoint.size, newest.checkpoint.root, connection.tile)
+        with contextlib.suppress(Misbehaviour, Killed):
+            witness.check(newest, tree, LOG)
+            witness.cosign(newest, LOG, log.membership)
 
 
 def test_the_sync_succeeds_though_the_hub_takes_no_cosignature(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
