@@ -329,7 +329,7 @@ def test_a_witness_never_cosigns_two_histories(
     moment = time.time()
     for number, step in enumerate(history, start=1):
         match step:
-            case "grow":
+            case "grow" | "die before it keeps" | "die before it sends":
                 hub.entries = [*hub.entries, b"entry %d" % number]
             case "fork":
                 hub.entries = [*hub.entries[:-1], b"entry %d" % number]
