@@ -162,6 +162,8 @@ def _status(session: Session) -> dict[str, Any]:
         "entries": store.cursor,
         "checkpoint_size": trusted.checkpoint.size if trusted else 0,
         "checkpoint_age_seconds": int(session.clock() - trusted.timestamp) if trusted else None,
+        "checkpoint_is_fresh": trusted is not None
+        and session.clock() - trusted.timestamp <= settings.max_checkpoint_age,
         "checkpoint_cosigned_by": _cosigners(session, trusted),
         "policy": _policy(session),
         "cosigned_here": max(

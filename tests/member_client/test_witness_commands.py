@@ -45,11 +45,13 @@ def test_three_labs_witness_for_each_other(
     first = aurora.json("sync")
     assert (first["status"], first["entries"], first["cosigned"]) == ("ok", 0, size)
     assert first["waiting"].startswith("1 have cosigned it lately, 2 must; missing: ")
+    assert aurora.json("status")["checkpoint_is_fresh"] is False
     assert "nothing newer is believed yet" in boreal.run("sync", "--no-witness")
     second = boreal.json("sync")
     assert (second["entries"], second["cosigned"], second["waiting"], second["notices"]) == (size, size, None, [])
     assert aurora.json("sync")["entries"] == size
     shown = aurora.json("status")
+    assert shown["checkpoint_is_fresh"] is True
     assert set(shown["checkpoint_cosigned_by"]) == {"Aurora", "Boreal"}
     assert (shown["policy"], shown["cosigned_here"]) == ("majority", size)
     assert "Boreal" in aurora.run("status")
