@@ -7,7 +7,9 @@ Whoever sends a cosignature shows the checkpoint with it, which is compared with
 put back to an older state learns of it from the next witness.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
@@ -24,10 +26,21 @@ from sharing_protocol.notes import Note, NoteSignature, VerifierKey
 from sharing_protocol.statements import Role
 from sharing_protocol.trust import MAX_SKEW_SECONDS
 from sharing_protocol.wire import CosignatureReceipt
-from sharing_protocol.witnesses import key_named, witness_key
+from sharing_protocol.witnesses import all_witnesses, key_named, witness_key
 
 LINES_SHOWN = notes.MAX_NOTE_SIGNATURES - 10
 """In one note: what the log adds, and whoever passes it on, must have room."""
+
+
+SHOWN_SECONDS = 2.0
+"""For how long what all have cosigned serves everybody who asks: members who lack a quorum ask every few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    as_of: int
+    read: float
+    notes: list[str]
 
 
 class Cosigning:
@@ -40,6 +53,8 @@ class Cosigning:
         self._directory = directory
         self._guard = guard
         self._clock = clock
+        self._shown: _Shown | None = None
+        self._taken = 0
 
     async def take(self, reporter: str, body: bytes) -> tuple[CosignatureReceipt, set[str]]:
         """Take the cosignatures on a checkpoint note that this log signed.
@@ -67,6 +82,7 @@ class Cosigning:
             if published is None or notes.parse(published[1].encode()).text != note.text:
                 raise Refused("unknown_checkpoint", f"no checkpoint of {size} entries is published here")
             await cosignature_store.put(connection, list(given.values()))
+        self._shown, self._taken = None, self._taken + 1
         return CosignatureReceipt(tree_size=size, cosigned=len(given)), {key.name for key in given}
 
     async def lines(self, connection: AsyncConnection, size: int) -> list[NoteSignature]:
@@ -78,14 +94,21 @@ class Cosigning:
         """Every checkpoint that witnesses of now have cosigned, the largest first; with many lines as several notes.
 
         Args:
-            member: only this lab's lines.
+            member: only this lab's lines. What all have cosigned is read for everybody at once, for a moment.
         """
+        membership, known = self._directory.membership, self._shown
+        if member:
+            return await self._read(witness for witness in all_witnesses(membership) if witness.name == member)
+        if known is None or known.as_of != membership.as_of or time.monotonic() - known.read >= SHOWN_SECONDS:
+            begun, taken = time.monotonic(), self._taken
+            known = _Shown(membership.as_of, begun, await self._read(all_witnesses(membership)))
+            if taken == self._taken:  # else what was just read may lack what was taken meanwhile
+                self._shown = known
+        return known.notes
+
+    async def _read(self, witnesses: Iterable[VerifierKey]) -> list[str]:
         async with self._engine.connect() as connection:
-            stored = [
-                (note, one)
-                for note, one in await cosignature_store.read_all(connection)
-                if self._is_current(one) and member in ("", self._directory.member_of(one.key_id))
-            ]
+            stored = await cosignature_store.read_by(connection, [witness.key.key_id for witness in witnesses])
         shown = []
         for note, pairs in groupby(stored, key=lambda pair: pair[0]):
             lines = [_line(one) for _, one in pairs]
@@ -109,14 +132,14 @@ def _cosignatures(note: Note, size: int, membership: Membership, now: float) -> 
     witnesses = {witness_key(key.holder, key.public_key): key for key in named.values()}
     given = {}
     for signature in notes.verify(note, list(witnesses)):
-        time = signature.timestamp or 0
-        if abs(time - now) > MAX_SKEW_SECONDS:
+        at = signature.timestamp or 0
+        if abs(at - now) > MAX_SKEW_SECONDS:
             raise Refused(
                 "bad_cosignature_time",
-                f"it was cosigned {time - now:+.0f} s from now, by this hub's clock; {MAX_SKEW_SECONDS} are allowed",
+                f"it was cosigned {at - now:+.0f} s from now, by this hub's clock; {MAX_SKEW_SECONDS} are allowed",
             )
         line = _newest_line(note, signature.key)
-        given[signature.key] = Cosignature(size, witnesses[signature.key].public_key.key_id, time, line.line)
+        given[signature.key] = Cosignature(size, witnesses[signature.key].public_key.key_id, at, line.line)
     if not given:
         raise Refused("no_cosignature", "no line of this note is a cosignature by a witness of the forum")
     return given

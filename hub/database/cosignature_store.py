@@ -3,7 +3,7 @@
 The caller commits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, func, select, text
@@ -55,11 +55,14 @@ async def read(connection: AsyncConnection, size: int) -> list[Cosignature]:
     return [_cosignature(row) for row in rows.mappings()]
 
 
-async def read_all(connection: AsyncConnection) -> list[tuple[str, Cosignature]]:
-    """Every cosignature, with the note that the log signed: the largest checkpoint first, of each the newest first."""
+async def read_by(connection: AsyncConnection, key_ids: Collection[str]) -> list[tuple[str, Cosignature]]:
+    """What these witnesses cosigned, with the notes that the log signed: the largest checkpoint first, of each the
+    newest cosignature first.
+    """
     query = select(checkpoints.c.note, cosignatures).join_from(
         cosignatures, checkpoints, checkpoints.c.tree_size == cosignatures.c.tree_size
     )
+    query = query.where(cosignatures.c.key_id.in_(list(key_ids)))
     order = (cosignatures.c.tree_size.desc(), cosignatures.c.timestamp.desc(), cosignatures.c.key_id)
     return [(row["note"], _cosignature(row)) for row in (await connection.execute(query.order_by(*order))).mappings()]
 

@@ -18,7 +18,7 @@ from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.merkle import EMPTY_ROOT
 from sharing_protocol.trust import MAX_SKEW_SECONDS
 from sharing_protocol.witnesses import open_cosigned, witness_key
-from tests.forum import ForumInABox, Lab, code_of, key, pattern_body, running_hub, signed
+from tests.forum import ForumInABox, Lab, code_of, key, pattern_body, running_hub, signed, sql
 from tests.hub.refusals import problem_of
 from tests.hub.stored_log import differences, number, rows
 
@@ -143,6 +143,20 @@ def test_what_is_kept_is_bounded_and_every_witness_keeps_its_newest(
     sizes = [size for size, _ in forum.shown()]
     assert sizes == [first + 6, first + 5, first + 4, first]
     assert forum.shown()[-1][1] == ["Boreal witness"]
+
+
+def test_a_crowd_that_waits_for_a_quorum_shares_one_read(forum: Witnessed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosigning, "SHOWN_SECONDS", 1000.0)
+    size = forum.box.size()
+    assert forum.box.witness(forum.aurora).status_code == 200
+    assert forum.shown() == [(size, ["Aurora witness"])]
+    with sql(forum.box.hub.database_url) as connection:
+        connection.execute("UPDATE cosignatures SET key_id = 'nobody'")
+    assert forum.shown() == [(size, ["Aurora witness"])]
+    assert forum.box.get(wire.COSIGNATURES, member=forum.aurora.id).json() == {"checkpoints": []}
+    # What this process takes is shown at once.
+    assert forum.box.witness(forum.boreal).status_code == 200
+    assert forum.shown() == [(size, ["Boreal witness"])]
 
 
 def test_more_lines_than_a_note_has_room_for_are_several_notes(
