@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from hub import problems, tracing
 from hub.authentication import Authenticator
+from hub.cosigning import Cosigning
 from hub.database import nonce_store
 from hub.database.connections import NO_ANSWER, make_engine
 from hub.directory import Directory
@@ -97,13 +98,16 @@ def create_app(
     writer = make_engine(database_url, size=1)
     directory = Directory(readers)
     guard = RollBackGuard(readers, identity, home)
-    publication = Publication(readers, identity, guard, clock)
+    cosigning = Cosigning(readers, directory, guard, clock)
+    publication = Publication(readers, identity, guard, clock, cosigning)
     sequencer = Sequencer(writer, identity, directory, guard, clock, quotas, instruments)
     intake = Intake(readers, directory, sequencer, publication, identity.public, clock)
     proposals = Proposals(readers, directory, intake, publication, clock)
     following = Following(database_url, most=settings.max_followers, most_per_member=settings.max_followers_per_member)
     readiness = Readiness(readers, sequencer, following, guard)
-    services = Services(readers, directory, intake, proposals, publication, following, guard, readiness, metrics, clock)
+    services = Services(
+        readers, directory, intake, proposals, publication, cosigning, following, guard, readiness, metrics, clock
+    )
     limits = Limits(settings)
     state = HubState(readers, publication, directory, readiness, metrics, quotas, clock, home)
     metrics.registry.register(state)

@@ -26,7 +26,7 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol.errors import ProtocolError, Refused
 from sharing_protocol.keys import PublicKey
 from sharing_protocol.request_signing import WINDOW_SECONDS, SignedHead, SignedRequest, verify_head
-from sharing_protocol.statements import ChangeAdmins, Found, parse
+from sharing_protocol.statements import ChangeAdmins, Found, Role, parse
 from sharing_protocol.wire import CHECKPOINT, ENTRIES, PROPOSALS
 
 
@@ -90,7 +90,7 @@ class Authenticator:
 
         Raises:
             ProtocolError: `unsigned_request`, `bad_request_signature`, `wrong_digest`, `stale_request`,
-                `replayed_request`, `unknown_key`, `revoked_key`, `member_suspended`, `member_expelled`.
+                `replayed_request`, `unknown_key`, `revoked_key`, `member_suspended`, `member_expelled`, `wrong_role`.
             Denied: `not_bound`.
             LogHalted: nobody is served now, whoever it is, except to show a checkpoint.
         """
@@ -115,7 +115,12 @@ class Authenticator:
 
     def _verify(self, request: Request, extra: dict[str, PublicKey]) -> SignedHead:
         def find(key_id: str) -> PublicKey:
-            return extra.get(key_id) or self._directory.membership.current_key(key_id).public_key
+            if key_id in extra:
+                return extra[key_id]
+            key = self._directory.membership.current_key(key_id)
+            if key.role == Role.WITNESS:
+                raise Refused("wrong_role", "a witness key cosigns, and signs no requests")
+            return key.public_key
 
         return verify_head(request.method, request.url, request.headers, find, self._clock().timestamp())
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from hub.check_unlogged import (
     compare_binding,
+    compare_cosignatures,
     compare_long_report,
     compare_proposals,
     compare_report,
@@ -253,6 +254,7 @@ class Check:
                     yield from compare_report(replay, report, EMPTY_ROOT)
                 else:
                     yield from compare_long_report(replay, report, extent.size)
+        yield from compare_cosignatures(self.connection, replay)
         yield from compare_proposals(self.connection, replay, extent.size)
         if not self._unread:
             yield from compare_usage(self.connection, self._bytes)

@@ -23,7 +23,8 @@ from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import ProtocolError, Refused
 from sharing_protocol.membership import Forum, authorize
 from sharing_protocol.merkle import leaf_hash
-from sharing_protocol.statements import MembershipStatement, parse
+from sharing_protocol.statements import MembershipStatement, Role, parse
+from sharing_protocol.witnesses import witness_key
 
 
 def open_note(forum: Forum, note: str) -> Checkpoint:
@@ -75,6 +76,26 @@ def compare_long_report(replay: Replay, report: StoredReport, size: int) -> Iter
         what = f"the log signed {report.tree_size} entries and has {size}: it was rolled back"
         wrong = [Difference("checkpoint_reports", report.reporter, what)]
     yield from wrong
+
+
+def compare_cosignatures(connection: Connection, replay: Replay) -> Iterator[Difference]:
+    """What witnesses have cosigned are checkpoints of this log, and the cosignatures hold."""
+    for stored in audit.read_cosignatures(connection):
+        row = f"{stored.tree_size}/{stored.key_id}"
+        key = replay.membership.keys.get(stored.key_id)
+        if stored.note is None:
+            yield Difference("cosignatures", row, "there is no such checkpoint")
+        elif key is None or key.role != Role.WITNESS:
+            yield Difference("cosignatures", row, "no witness's key has this id")
+        else:
+            try:
+                note = notes.parse(f"{notes.parse(stored.note.encode()).text}\n{stored.line}".encode())
+                held = notes.verify(note, [witness_key(key.holder, key.public_key)])
+            except ProtocolError as error:
+                yield Difference("cosignatures", row, f"the line is refused: {error.detail}")
+                continue
+            if [signature.timestamp for signature in held] != [stored.timestamp]:
+                yield Difference("cosignatures", row, "the line is not a cosignature by that key of that time")
 
 
 def compare_usage(connection: Connection, added: Mapping[str, int]) -> Iterator[Difference]:

@@ -5,11 +5,12 @@ timestamp key adds when it was the newest; that statement is true only of the ne
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from hub.cosigning import Cosigning
 from hub.database import log_store
 from hub.errors import LogDamaged
 from hub.identity import HubIdentity
@@ -31,22 +32,35 @@ class Vouched:
     size: int
     made: datetime
     note: str
+    cosigned: str | None = None
+    """The note with what witnesses have cosigned, once somebody has asked for it."""
+
+    @property
+    def shown(self) -> str:
+        """The note as members are shown it."""
+        return self.cosigned or self.note
 
 
 class Publication:
     """Reads the log for members."""
 
     def __init__(
-        self, engine: AsyncEngine, identity: HubIdentity, guard: RollBackGuard, clock: Callable[[], datetime]
+        self,
+        engine: AsyncEngine,
+        identity: HubIdentity,
+        guard: RollBackGuard,
+        clock: Callable[[], datetime],
+        cosigning: Cosigning,
     ) -> None:
         self._engine = engine
         self._identity = identity
         self._guard = guard
         self._clock = clock
+        self._cosigning = cosigning
         self._vouched: Vouched | None = None
 
     async def checkpoint(self, after: int | None = None) -> Vouched | None:
-        """The newest checkpoint, vouched for now; None while the log is empty.
+        """The newest checkpoint, vouched for now, with its cosignatures; None while the log is empty.
 
         Args:
             after: a caller who follows is content with any checkpoint of more entries that was the newest just now,
@@ -58,7 +72,16 @@ class Publication:
         async with self._engine.connect() as connection:
             if after is not None:  # whoever waited was let in a while ago
                 await self._guard.refuse_if_halted(connection)
-            return await self._newest(connection)
+            vouched = await self._newest(connection)
+            if vouched is None:
+                return None
+            if vouched.cosigned is None:
+                lines = await self._cosigning.lines(connection, vouched.size)
+                cosigned = replace(vouched, cosigned=str(notes.parse(vouched.note.encode()).signed_by(lines)))
+                if self._vouched is vouched:  # and not a newer one meanwhile
+                    self._vouched = cosigned
+                vouched = cosigned
+        return vouched
 
     async def receipt(self, index: int, *, already_logged: bool = True, sent: bytes | None = None) -> Receipt:
         """A receipt for an entry that is in the log.

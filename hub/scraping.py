@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 from typing_extensions import override
 
-from hub.database import usage_store
+from hub.database import cosignature_store, usage_store
 from hub.database.connections import NO_ANSWER
 from hub.directory import Directory
 from hub.errors import HubError
@@ -45,6 +45,8 @@ class _Stored:
     published: float | None = None
     bytes: int = 0
     usage: dict[str, Usage] | None = None
+    cosigned: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By witness key: entries, and when."""
 
 
 class HubState(Collector):
@@ -102,6 +104,7 @@ class HubState(Collector):
     async def _read(self) -> None:
         async with self._engine.connect() as connection:
             self._stored.usage = await usage_store.read_all(connection)
+            self._stored.cosigned = await cosignature_store.read_newest(connection)
             used = await connection.execute(text("SELECT pg_database_size(current_database())"))
             self._stored.bytes = used.scalar_one()
         newest = await self._publication.checkpoint()
@@ -130,10 +133,22 @@ class HubState(Collector):
         yield _by("member_lag_entries", "Entries that a member was not seen to have, by this process", "member", lag)
         last = {member: then for member, then in seen.items() if member in members}
         yield _by("member_seen_timestamp_seconds", "When a member last asked this process", "member", last)
+        yield from self._of_witnesses(size)
         yield _by("member_bytes", "Bytes of a member's entries", "member", {m: u.in_all for m, u in usage.items()})
         yield _by("member_day_bytes", "Of which of the last day", "member", {m: u.in_day for m, u in usage.items()})
         yield _gauge("member_bytes_limit", "Bytes of entries that a member may have", self._quotas.in_all)
         yield _gauge("member_day_bytes_limit", "Bytes that a member may add in a day", self._quotas.per_day)
+
+    def _of_witnesses(self, size: int) -> Iterable[Metric]:
+        lag, last = dict[str, int](), dict[str, int]()
+        for key_id, (cosigned, then) in self._stored.cosigned.items():
+            member = self._directory.member_of(key_id)
+            if member in self._directory.membership.members:
+                behind = max(0, size - cosigned)
+                lag[member] = min(behind, lag.get(member, behind))
+                last[member] = max(then, last.get(member, then))
+        yield _by("member_cosigned_lag_entries", "Entries that a member has not cosigned yet", "member", lag)
+        yield _by("member_cosigned_timestamp_seconds", "When a member cosigned last", "member", last)
 
     def _of_storage(self) -> Iterable[Metric]:
         pool = self._engine.sync_engine.pool

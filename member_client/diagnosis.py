@@ -7,12 +7,15 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from member_client.errors import ClientError, InvalidInput, RefusedByHub, VerificationFailed
+from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.session import Session
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.merkle import CompactRange
 from sharing_protocol.trust import check_freshness, open_checkpoint
+from sharing_protocol.witnesses import all_witnesses
 
+SKEW_SECONDS = 30.0
+"""A difference of the clocks that is told of, before the hub refuses requests for it, at 60 s."""
 _LEAVES_AT_A_TIME = 10_000
 
 
@@ -33,6 +36,8 @@ def diagnose(session: Session) -> list[Finding]:
         ("permissions", _permissions),
         ("keys", _keys),
         ("store", _store),
+        ("witness", _witness),
+        ("clock", _clock),
         ("hub", _hub),
     ]
     findings = []
@@ -97,6 +102,49 @@ def _store(session: Session) -> str:
     return f"{cursor} entries, which hash to the checkpoint last believed"
 
 
+def _witness(session: Session) -> str:
+    keys = session.witness_keys
+    rule = session.rule()
+    policy = f"; {'no policy' if rule is None else 'a policy'} for others' cosignatures"
+    if not keys:
+        return f"no witness key here, so this home cosigns nothing{policy}"
+    in_force = set(all_witnesses(session.membership))
+    if not any(key.verifier in in_force for key in keys):
+        return f"the witness key is not registered, so this home cosigns nothing{policy}"
+    last = max((known.checkpoint.size for key in keys if (known := key.last()) is not None), default=None)
+    return f"{'nothing' if last is None else f'{last} entries'} cosigned so far{policy}"
+
+
+def _clock(session: Session) -> str:
+    forum = session.membership.forum
+    try:
+        with session.connect() as hub:
+            note = hub.checkpoint()
+        skew = open_checkpoint(note, forum.log).timestamp - session.clock() if forum is not None else 0.0
+    except RefusedByHub as error:
+        if error.problem.code == "stale_request":
+            raise InvalidInput(
+                f"the clocks differ: {error.problem.detail}", "set this machine's clock (NTP)"
+            ) from error
+        return "not compared: the hub refuses this home"
+    except (HubUnreachable, Misbehaviour):
+        return "not compared: the hub does not say what time it is"
+    if abs(skew) > SKEW_SECONDS:
+        raise InvalidInput(skew_notice(skew), "set this machine's clock (NTP)")
+    return f"the hub's timestamps are {skew:+.0f} s from this clock"
+
+
+def skew_notice(skew: float) -> str:
+    """What a difference of the clocks means.
+
+    Args:
+        skew: seconds by which the hub's newest timestamp is ahead of this clock.
+    """
+    where = "behind the hub's" if skew > 0 else "ahead of the hub's, or its newest timestamp is old"
+    about = abs(skew) // 10 * 10  # so that who follows is not told of every second
+    return f"this machine's clock is about {about:.0f} s {where}: beyond 60 s the hub refuses every request"
+
+
 def _hub(session: Session) -> str:
     forum = session.membership.forum
     try:
@@ -104,9 +152,7 @@ def _hub(session: Session) -> str:
             note = hub.checkpoint()
     except RefusedByHub as error:
         if error.problem.code == "stale_request":
-            raise InvalidInput(
-                f"the clocks differ: {error.problem.detail}", "set this machine's clock (NTP)"
-            ) from error
+            raise InvalidInput("the hub refuses requests of this machine's time", "set its clock (NTP)") from error
         raise
     if forum is None:
         return "reachable, and it knows this home's key"
@@ -116,5 +162,4 @@ def _hub(session: Session) -> str:
     except Misbehaviour as misbehaviour:
         raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     behind = trusted.checkpoint.size - session.store.cursor
-    skew = trusted.timestamp - session.clock()
-    return f"reachable; {behind} entries to sync; its timestamps are {skew:+.0f} s from this clock"
+    return f"reachable; {behind} entries to sync"

@@ -53,7 +53,8 @@ class RefusedByHub(ClientError):
 
     def __init__(self, problem: Problem) -> None:
         where = f" (at {problem.where})" if problem.where else ""
-        super().__init__(f"the hub refused: {problem.detail}{where} [{problem.code}]")
+        hint = "set this machine's clock (NTP)" if problem.code == "stale_request" else ""
+        super().__init__(f"the hub refused: {problem.detail}{where} [{problem.code}]", hint)
         self.problem = problem
         self.code = problem.code
 

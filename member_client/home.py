@@ -7,6 +7,7 @@ evidence/        what a failed verification left
 outbox/          signed drafts that no receipt is known of yet
 detections/      what `detect` found, and its summaries
 sync.lock        held while a sync runs
+policy           whose cosignatures a checkpoint needs before it is believed; none is asked for without it
 follow.lock      held by a sync that goes on for ever, also while it waits
 """
 
@@ -72,6 +73,10 @@ class Home:
     @property
     def evidence(self) -> Path:
         return self.path / "evidence"
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy"
 
     @property
     def sync_lock(self) -> Path:

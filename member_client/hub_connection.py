@@ -120,6 +120,16 @@ class HubConnection:
         with contextlib.suppress(_Retry, HubUnreachable):
             self._try("POST", wire.CHECKPOINT, note.encode(), MAX_JSON_BYTES, _TIMEOUT)
 
+    def send_cosignature(self, note: str) -> None:
+        """Send a checkpoint that this lab has cosigned."""
+        self.send(wire.COSIGNATURES, note.encode(), wire.CosignatureReceipt)
+
+    def cosigned_checkpoints(self, member: str = "") -> list[bytes]:
+        """Checkpoint notes that witnesses have cosigned, not yet verified; with `member`, what this lab has."""
+        query = {"member": member} if member else None
+        shown = self.read(wire.COSIGNATURES, wire.CosignedCheckpoints, query).checkpoints
+        return [note.encode("utf-8", "surrogatepass") for note in shown]
+
     def tile(self, tile: Tile) -> bytes:
         """A tile's hashes, not yet verified.
 
@@ -189,7 +199,8 @@ class HubConnection:
         headers = dict(sign_request(method, url, content, self._signer, int(self._clock()), nonce))
         headers["Accept-Encoding"] = "zstd, gzip"
         if content:
-            headers["Content-Type"] = wire.NOTE_MEDIA_TYPE if target == wire.CHECKPOINT else wire.ENVELOPE_MEDIA_TYPE
+            is_note = target in (wire.CHECKPOINT, wire.COSIGNATURES)
+            headers["Content-Type"] = wire.NOTE_MEDIA_TYPE if is_note else wire.ENVELOPE_MEDIA_TYPE
         try:
             with self._client.stream(
                 method, url, content=content or None, headers=headers, timeout=timeout

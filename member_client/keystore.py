@@ -38,7 +38,7 @@ class StoredKey:
     """A key file.
 
     Attributes:
-        role: `owner`, `analyst`, `sync` or `admin`.
+        role: `owner`, `analyst`, `sync`, `witness` or `admin`.
         path: the PEM file.
     """
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,16 @@ from member_client.errors import InvalidInput
 from member_client.home import Home, Settings
 from member_client.keystore import KeyStore, StoredKey
 from member_client.sync import evidence
+from member_client.sync.cosigning import Witness, WitnessKey
 from member_client.sync.following import Progress, SyncReport, follow
+from member_client.sync.quorum import Rule
 from member_client.sync.store import Store
-from sharing_protocol.errors import Misbehaviour
+from sharing_protocol import witness_policy
+from sharing_protocol.errors import Malformed, Misbehaviour
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
+from sharing_protocol.statements.membership import Role
+from sharing_protocol.witnesses import witness_key
 
 if TYPE_CHECKING:
     from member_client.hub_connection import HubConnection
@@ -104,8 +109,46 @@ class Session:
 
         return HubConnection(self.settings.hub, signer or self.reader(), self.clock, attempts=attempts or ATTEMPTS)
 
-    def sync(self, hub: HubConnection, progress: Progress | None = None, note: bytes | None = None) -> SyncReport:
-        """Follow the log once; see `following.follow`."""
+    def rule(self) -> Rule | None:
+        """Whose cosignatures a checkpoint needs before it is believed; None for nobody's.
+
+        Raises:
+            InvalidInput: the home's policy is not one.
+        """
+        try:
+            return witness_policy.parse(self.home.policy.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, Malformed) as error:
+            raise InvalidInput(
+                f"{self.home.policy} is not a policy: {error}", "mend it, or set another with `stillwatch policy set`"
+            ) from error
+
+    @cached_property
+    def witness_keys(self) -> list[WitnessKey]:
+        """The home's witness keys, oldest first."""
+        return [
+            WitnessKey(
+                witness_key(self.settings.member, key.public_key),
+                key.path.with_suffix(".cosigned"),
+                partial(self.keys.open, key),
+            )
+            for key in self.keys.stored(Role.WITNESS)
+        ]
+
+    def sync(
+        self,
+        hub: HubConnection,
+        progress: Progress | None = None,
+        note: bytes | None = None,
+        *,
+        cosigns: bool = False,
+    ) -> SyncReport:
+        """Follow the log once; see `following.follow`.
+
+        Args:
+            cosigns: whether a witness key of this home cosigns what was verified.
+        """
         return follow(
             self.store,
             hub,
@@ -114,6 +157,8 @@ class Session:
             clock=self.clock,
             keep_evidence=self.keep_evidence,
             note=note,
+            rule=self.rule(),
+            witness=Witness(hub, self.witness_keys, self.clock, cosigns=cosigns),
             progress=progress,
         )
 

@@ -63,7 +63,7 @@ class RegisteredKey:
 
     Attributes:
         holder: id of the member, or of the forum for an admin's key.
-        role: `owner`, `analyst`, `sync` or `admin`.
+        role: `owner`, `analyst`, `sync`, `witness` or `admin`.
         name: the admin's name; empty for a member's key.
         since: log index of its registration.
         revoked_at: log index from which it signs nothing, or None.

@@ -19,6 +19,7 @@ from sharing_protocol.keys import SIGNATURE_BYTES, PublicKey, Signer, decode_bas
 MAX_NOTE_BYTES = 64 * 1024
 MAX_NOTE_SIGNATURES = 100
 _TIMESTAMP_BYTES = 8
+_MAX_TIMESTAMP = 2**63 - 1
 _DASH = "\u2014 "
 
 
@@ -136,6 +137,8 @@ def parse(data: bytes) -> Note:
 def verify(note: Note, known: Sequence[VerifierKey]) -> list[VerifiedSignature]:
     """Check every signature line by a known key; ignore the others.
 
+    Key ids are short: who may register keys can make two with one id. A line holds if it does for one of them.
+
     Returns:
         What holds, one for each key, the newest if a key cosigned more than once. It may be empty: the caller
         decides whom it needs.
@@ -143,18 +146,20 @@ def verify(note: Note, known: Sequence[VerifierKey]) -> list[VerifiedSignature]:
     Raises:
         Malformed: `bad_note_signature`: a known key's line that does not hold.
     """
-    by_id = {(key.name, key.key_id): key for key in known}
+    by_id: dict[tuple[str, bytes], list[VerifierKey]] = {}
+    for key in known:
+        by_id.setdefault((key.name, key.key_id), []).append(key)
     verified: dict[VerifierKey, VerifiedSignature] = {}
     for line in note.signatures:
-        key = by_id.get((line.name, line.key_id))
-        if key is None:
+        named = by_id.get((line.name, line.key_id))
+        if named is None:
             continue
-        timestamp, message, signature = _signed_message(key.kind, note.text, line.value)
-        if not key.key.verifies(message, signature):
-            raise Malformed("bad_note_signature", f"the signature line of {key.name} does not hold")
-        known_before = verified.get(key)
-        if known_before is None or (timestamp or 0) > (known_before.timestamp or 0):
-            verified[key] = VerifiedSignature(key, timestamp)
+        held = next((found for key in named if (found := _verified(key, note.text, line)) is not None), None)
+        if held is None:
+            raise Malformed("bad_note_signature", f"the signature line of {line.name} does not hold")
+        known_before = verified.get(held.key)
+        if known_before is None or (held.timestamp or 0) > (known_before.timestamp or 0):
+            verified[held.key] = held
     return list(verified.values())
 
 
@@ -171,6 +176,11 @@ def cosign(text: str, name: str, signer: Signer, timestamp: int) -> NoteSignatur
     return NoteSignature(name, key.key_id, timestamp.to_bytes(_TIMESTAMP_BYTES, "big") + signature)
 
 
+def _verified(key: VerifierKey, text: str, line: NoteSignature) -> VerifiedSignature | None:
+    timestamp, message, signature = _signed_message(key.kind, text, line.value)
+    return VerifiedSignature(key, timestamp) if key.key.verifies(message, signature) else None
+
+
 def _cosigned_message(text: str, timestamp: int) -> bytes:
     return f"cosignature/v1\ntime {timestamp}\n{text}".encode()
 
@@ -181,6 +191,8 @@ def _signed_message(kind: SignatureType, text: str, value: bytes) -> tuple[int |
     if len(value) != _TIMESTAMP_BYTES + SIGNATURE_BYTES:
         return None, b"", b""
     timestamp = int.from_bytes(value[:_TIMESTAMP_BYTES], "big")
+    if timestamp > _MAX_TIMESTAMP:
+        return None, b"", b""
     return timestamp, _cosigned_message(text, timestamp), value[_TIMESTAMP_BYTES:]
 
 

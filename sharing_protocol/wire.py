@@ -20,6 +20,7 @@ HEALTH = "/healthz"
 READY = "/readyz"
 ENTRIES = "/entries"
 CHECKPOINT = "/checkpoint"
+COSIGNATURES = "/cosignatures"
 PROPOSALS = "/proposals"
 RECORDS = "/records"
 MEMBERS = "/members"
@@ -68,6 +69,24 @@ class CheckpointComparison(WireModel):
 
     tree_size: int
     extends: bool
+
+
+class CosignatureReceipt(WireModel):
+    """What a hub says to cosignatures that it was sent.
+
+    Attributes:
+        tree_size: of the checkpoint.
+        cosigned: how many witnesses' cosignatures of it were taken.
+    """
+
+    tree_size: int
+    cosigned: int
+
+
+class CosignedCheckpoints(WireModel):
+    """Checkpoints that witnesses cosigned, the largest first, as notes; one may be there twice, with other lines."""
+
+    checkpoints: list[str]
 
 
 class Proposal(WireModel):

@@ -34,7 +34,7 @@ from hub.database.connections import make_command_engine, plain_url
 from hub.identity import HubIdentity
 from hub.serving import HubServer, listen, url_of
 from hub.settings import HubSettings
-from sharing_protocol import envelope, notes, wire
+from sharing_protocol import checkpoints, envelope, notes, wire
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.merkle import leaf_hash
@@ -282,6 +282,11 @@ class Lab:
         """Name of the sync key."""
         return f"{self.name} sync"
 
+    @property
+    def witness(self) -> str:
+        """Name of the witness key, once it is registered."""
+        return f"{self.name} witness"
+
 
 @dataclass
 class ForumInABox:
@@ -378,12 +383,30 @@ class ForumInABox:
         document = self.statement(kind, subject, self.id, body)
         return self.log(signed(document, *self.admins[: self.threshold]), self.admins[0])
 
-    def admit(self, name: str) -> Lab:
-        """Admit a lab with an owner, an analyst and a sync key."""
+    def admit(self, name: str, *more_roles: str) -> Lab:
+        """Admit a lab with an owner, an analyst and a sync key, and perhaps a witness key."""
         lab = Lab(new_id("member", uuid4()), name)
-        keys = [registration(getattr(lab, role), role, lab.id) for role in ("owner", "analyst", "sync")]
+        roles = ("owner", "analyst", "sync", *more_roles)
+        keys = [registration(getattr(lab, role), role, lab.id) for role in roles]
         self.decree("membership.admit", lab.id, {"name": name, "keys": keys, "reason": "A founding lab"})
         return lab
+
+    def add_key(self, lab: Lab, role: str, key_name: str = "") -> wire.Receipt:
+        """Register one more key of a lab, signed by its owner; `<name> <role>` unless it is said."""
+        added = {"key": registration(key_name or f"{lab.name} {role}", role, lab.id), "reason": "One more key"}
+        return self.log(signed(self.statement("membership.add_key", lab.id, lab.id, added), lab.owner), lab.owner)
+
+    def cosign(self, lab: Lab, key_name: str = "", text: str | None = None, at: float | None = None) -> str:
+        """A note of the newest checkpoint, or of this text, with the log's lines and a cosignature of this lab's."""
+        note = notes.parse(self.get(wire.CHECKPOINT).content)
+        if text is not None:
+            note = self.hub.identity.sign(checkpoints.parse_text(text))
+        time = int(self.hub.clock().timestamp() if at is None else at)
+        return str(note.signed_by([notes.cosign(note.text, lab.id, key(key_name or lab.witness), time)]))
+
+    def witness(self, lab: Lab, note: str | None = None) -> httpx.Response:
+        """Send a cosignature as a lab."""
+        return self.post(wire.COSIGNATURES, (note or self.cosign(lab)).encode(), lab.sync)
 
     def record(self, lab: Lab, body: Document, record_id: str | None = None, **changes: Any) -> Envelope:
         """A record's next version, signed by the lab's analyst but not sent; a pattern unless it says otherwise."""

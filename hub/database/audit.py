@@ -12,6 +12,7 @@ from hub.database.tables import (
     SEARCHED_TEXT,
     checkpoint_reports,
     checkpoints,
+    cosignatures,
     forum,
     hub_binding,
     log_entries,
@@ -47,6 +48,17 @@ class StoredReport:
     reporter: str
     tree_size: int
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCosignature:
+    """A row of `cosignatures`, and the note of its checkpoint, None if there is none."""
+
+    tree_size: int
+    key_id: str
+    timestamp: int
+    line: str
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +200,15 @@ def read_reports(connection: Connection) -> list[StoredReport]:
     columns = checkpoint_reports.c
     query = select(columns.reporter, columns.tree_size, columns.note).order_by(columns.reporter)
     return [StoredReport(*row) for row in connection.execute(query)]
+
+
+def read_cosignatures(connection: Connection) -> list[StoredCosignature]:
+    """All of `cosignatures`: a bounded number of each witness."""
+    columns = cosignatures.c
+    query = select(columns.tree_size, columns.key_id, columns.timestamp, columns.line, checkpoints.c.note)
+    query = query.outerjoin_from(cosignatures, checkpoints, checkpoints.c.tree_size == columns.tree_size)
+    rows = connection.execute(query.order_by(columns.tree_size, columns.key_id))
+    return [StoredCosignature(*row) for row in rows]
 
 
 def read_usage(connection: Connection) -> dict[str, int]:

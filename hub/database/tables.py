@@ -2,7 +2,8 @@
 
     log                  log_entries, tiles, checkpoints, log_head
     what the log says    records, record_heads, forum, members, member_keys
-    what is not logged   proposals, request_nonces, hub_binding, log_halt, checkpoint_reports, member_usage
+    what is not logged   proposals, request_nonces, hub_binding, log_halt, checkpoint_reports, member_usage,
+                         cosignatures
 
 Hashes are raw bytes. The index is no serial column: a sequence has gaps, and hands out numbers in another order
 than the transactions commit.
@@ -202,4 +203,13 @@ member_usage = Table(
     Column("member", Text, primary_key=True),
     Column("hour", DateTime(timezone=True), primary_key=True),
     Column("bytes", BigInteger, nullable=False, comment="of entries, added in all by the end of that hour"),
+)
+
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    Column("tree_size", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", Text, primary_key=True, comment="the witness's"),
+    Column("timestamp", BigInteger, nullable=False, comment="POSIX seconds, as the line says"),
+    Column("line", Text, nullable=False, comment="of the checkpoint note"),
 )

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from hub.routes import checkpoint_reports, directory, entries, health, log, proposals, records
+from hub.routes import checkpoint_reports, cosignatures, directory, entries, health, log, proposals, records
 from hub.routes.direct import Endpoint
 from hub.routes.openapi import document
 from hub.routes.services import Services
@@ -20,6 +20,7 @@ def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], En
     application.include_router(health.router(services))
     application.include_router(entries.router(submit))
     application.include_router(checkpoint_reports.router(services))
+    application.include_router(cosignatures.router(services))
     application.include_router(proposals.router(services))
     application.include_router(records.router(services))
     application.include_router(directory.router(services))

@@ -43,7 +43,7 @@ def checkpoint_endpoint(services: Services) -> Endpoint:
             newest = await services.publication.checkpoint(after)
         if newest is None:
             raise Denied("not_founded", "the log is empty: no forum is founded here yet")
-        return PlainTextResponse(newest.note, headers={"Cache-Control": "no-store"})
+        return PlainTextResponse(newest.shown, headers={"Cache-Control": "no-store"})
 
     return checkpoint
 

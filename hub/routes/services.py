@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from hub.authentication import Caller
+from hub.cosigning import Cosigning
 from hub.directory import Directory
 from hub.following import Following
 from hub.intake import Intake
@@ -28,6 +29,7 @@ class Services:
     intake: Intake
     proposals: Proposals
     publication: Publication
+    cosigning: Cosigning
     following: Following
     guard: RollBackGuard
     readiness: Readiness

@@ -33,6 +33,7 @@ _COMMANDS = {
     "pattern": "pattern:app",
     "sighting": "sighting:app",
     "key": "key:app",
+    "policy": "policy:app",
     "log": "log:app",
     "gossip": "gossip:app",
     "forum": "forum:app",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,14 @@ from member_client.home import Settings, check_fingerprint, check_hub_url
 from member_client.keystore import ask_passphrase
 from member_client.session import Session
 from member_client.sync.store import state_of
+from sharing_protocol.errors import Malformed
 from sharing_protocol.membership import ADMIN_ROLE
+from sharing_protocol.notes import parse as parse_note
+from sharing_protocol.notes import verify as verify_note
 from sharing_protocol.statements import Role, new_id
+from sharing_protocol.trust import TrustedCheckpoint
+from sharing_protocol.witness_policy import MembersRule
+from sharing_protocol.witnesses import all_witnesses
 
 PassphraseOption = Annotated[
     bool, typer.Option("--passphrase", help="Encrypt the keys; asked for, or from STILLWATCH_PASSPHRASE_FILE.")
@@ -32,7 +39,7 @@ def init(
     forum: Annotated[str, typer.Option(help="The forum's fingerprint, as the admins told you.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="This home is a forum admin's, not a lab's.")] = False,
     member: Annotated[str, typer.Option(help="Another machine of a lab that exists: the lab's id.")] = "",
-    role: Annotated[list[Role] | None, typer.Option(help="Which keys to make; all three by default.")] = None,
+    role: Annotated[list[Role] | None, typer.Option(help="Which keys to make; all four by default.")] = None,
     passphrase: PassphraseOption = False,
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the request to a file.")] = None,
     home: HomeOption = None,
@@ -110,7 +117,7 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         output.print_json(document)
         return
     rows = [
-        (name.replace("_", " "), _readable(value))
+        (name.replace("_", " "), _readable(name, value))
         for name, value in document.items()
         if name not in ("keys", "refused")
     ]
@@ -122,9 +129,11 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         say(f"entry {entry['index']} is {entry['verdict']}: {entry['reason']}", "yellow")
 
 
-def _readable(value: Any) -> str:
+def _readable(name: str, value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
+        if value and name == "checkpoint_cosigned_by":
+            return ", ".join(f"{lab} {age} s ago" for lab, age in value.items())
+        return ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
     return str(value)
 
 
@@ -148,6 +157,13 @@ def _status(session: Session) -> dict[str, Any]:
         "entries": store.cursor,
         "checkpoint_size": trusted.checkpoint.size if trusted else 0,
         "checkpoint_age_seconds": int(session.clock() - trusted.timestamp) if trusted else None,
+        "checkpoint_is_fresh": trusted is not None
+        and session.clock() - trusted.timestamp <= settings.max_checkpoint_age,
+        "checkpoint_cosigned_by": _cosigners(session, trusted),
+        "policy": _policy(session),
+        "cosigned_here": max(
+            (last.checkpoint.size for key in session.witness_keys if (last := key.last()) is not None), default=None
+        ),
         "patterns": dict(states),
         "evidence_files": len(list(session.home.evidence.glob("*.json"))),
         "keys": [
@@ -159,6 +175,29 @@ def _status(session: Session) -> dict[str, Any]:
             for entry in store.newest_refused(10)
         ],
     }
+
+
+def _cosigners(session: Session, trusted: TrustedCheckpoint | None) -> dict[str, int]:
+    """By the name of each lab that cosigned the newest believed checkpoint: how many seconds ago."""
+    membership, found = session.membership, dict[str, int]()
+    if trusted is None:
+        return found
+    note = parse_note(trusted.note.encode())
+    for key in all_witnesses(membership):
+        # One by one: a line that does not hold says nothing about the others.
+        with contextlib.suppress(Malformed):
+            for held in verify_note(note, [key]):
+                age = int(session.clock() - (held.timestamp or 0))
+                name = membership.members[key.name].name
+                found[name] = min(age, found.get(name, age))
+    return found
+
+
+def _policy(session: Session) -> str:
+    rule = session.rule()
+    if rule is None:
+        return "none"
+    return str(rule) if isinstance(rule, MembersRule) else f"tlog-policy in {session.home.policy}"
 
 
 def key_state(session: Session, key_id: str) -> str:

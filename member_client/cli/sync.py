@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.diagnosis import SKEW_SECONDS, skew_notice
 from member_client.errors import ClientError, HubUnreachable, InvalidInput
 from member_client.patterns.trials import try_new
 from member_client.session import Session
@@ -39,6 +40,12 @@ def sync(
     jitter: Annotated[
         float, typer.Option(min=0, max=3600, help="Wait up to this many seconds first, at random.")
     ] = 0.0,
+    witness: Annotated[
+        bool | None,
+        typer.Option(
+            "--witness/--no-witness", help="Cosign what was verified; by default if there is a witness key here."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -52,11 +59,14 @@ def sync(
     if jitter:
         time.sleep(random.uniform(0, jitter))  # noqa: S311 - spreads load, guards nothing
     voice = _Voice(session, quiet, as_json, one_line=follow)
+    if witness and not session.witness_keys:
+        raise InvalidInput("this home has no witness key", "make one with `stillwatch key new witness`")
+    cosigns = witness if witness is not None else bool(session.witness_keys)
     try:
         if follow:
-            _follow(session, voice)
+            _follow(session, voice, cosigns)
         else:
-            voice.tell(*run(session, show=voice.shows_progress, wait=0))
+            voice.tell(*run(session, show=voice.shows_progress, wait=0, cosigns=cosigns))
     except Timeout:
         if not follow:
             _check_busy(session)
@@ -76,6 +86,7 @@ class _Voice:
         self._one_line = one_line
         self._trouble = ""
         self._refused: list[RefusedEntry] = []
+        self._notices: list[str] = []
         self.is_first = True
         """Whether nothing was told so far."""
         self.rejected = False
@@ -103,10 +114,16 @@ class _Voice:
             "evidence": [str(path) for path in report.evidence],
             "interrupted": str(report.interruption) if report.interruption else None,
             "patterns_tried": trials,
+            "clock_skew_seconds": round(report.skew, 1),
+            "waiting": report.waiting or None,
+            "cosigned": report.witness.cosigned if report.witness else None,
+            "notices": notices(report),
         }
         self.say(document, f"{report.cursor - report.previous} new entries verified, {report.cursor} in all")
         if not self.as_json:
             _warn(report)
+            for notice in notices(report):
+                output.errors.print(notice, style="yellow")
         # If this process ends before the next line has taken effect, the next run says all of it again.
         acknowledge(self._session.store, report)
         self.is_first = False
@@ -117,8 +134,10 @@ class _Voice:
         recovered = bool(self._trouble) and report.interruption is None
         # A run that was interrupted is not acknowledged, and the next one reports the same entries again.
         refused = [entry.index for entry in report.refused if entry not in self._refused]
-        if self.is_first or recovered or report.cursor != report.previous or refused:
+        told = report.cursor != report.previous or notices(report) != self._notices
+        if self.is_first or recovered or told or refused:
             self.tell(report, trials)
+        self._notices = notices(report)
         if recovered:
             self._trouble = ""
         self._refused = report.refused
@@ -161,11 +180,14 @@ def bring_up_to_date(session: Session, show: bool = False) -> None:
         raise report.interruption
 
 
-def run(session: Session, show: bool = False, wait: float = MAX_WAIT_SECONDS) -> tuple[SyncReport, dict[str, int]]:
+def run(
+    session: Session, show: bool = False, wait: float = MAX_WAIT_SECONDS, *, cosigns: bool = False
+) -> tuple[SyncReport, dict[str, int]]:
     """Follow the log and try the new patterns, while no other run does.
 
     Args:
         wait: seconds to wait for a run that is under way.
+        cosigns: whether this home's witness key cosigns what was verified.
 
     Returns:
         The report, and how many patterns passed and failed their own tests here.
@@ -175,20 +197,26 @@ def run(session: Session, show: bool = False, wait: float = MAX_WAIT_SECONDS) ->
     """
     _check_pinned(session)
     with session.connect() as hub:
-        return _run(session, hub, show=show, wait=wait)
+        return _run(session, hub, show=show, wait=wait, cosigns=cosigns)
 
 
 def _run(
-    session: Session, hub: HubConnection, note: bytes | None = None, *, show: bool, wait: float = MAX_WAIT_SECONDS
+    session: Session,
+    hub: HubConnection,
+    note: bytes | None = None,
+    *,
+    show: bool,
+    wait: float = MAX_WAIT_SECONDS,
+    cosigns: bool = False,
 ) -> tuple[SyncReport, dict[str, int]]:
     with FileLock(session.home.sync_lock, timeout=wait, mode=0o600):
         with _progress("verifying", show) as progress:
-            report = session.sync(hub, progress, note)
+            report = session.sync(hub, progress, note, cosigns=cosigns)
         trials = try_new(session.store)
     return report, {"passed": trials.passed, "failed": trials.failed}
 
 
-def _follow(session: Session, voice: _Voice) -> None:
+def _follow(session: Session, voice: _Voice, cosigns: bool) -> None:
     """Sync until somebody ends it, or something is wrong that trying again does not mend.
 
     Raises:
@@ -198,7 +226,9 @@ def _follow(session: Session, voice: _Voice) -> None:
 
     def run_once(note: bytes | None) -> SyncReport:
         try:
-            report, trials = _run(session, hub, note, show=voice.shows_progress, wait=LONGEST_RUN_SECONDS)
+            report, trials = _run(
+                session, hub, note, show=voice.shows_progress, wait=LONGEST_RUN_SECONDS, cosigns=cosigns
+            )
         except Timeout:
             raise HubUnreachable("another sync is running, and does not end", "see what it waits for") from None
         voice.tell_news(report, trials)
@@ -236,6 +266,20 @@ def _check_busy(session: Session) -> None:
             f"another sync is still running, and what is believed here is {age:.0f} s old",
             "see what it waits for, end it, and try again",
         )
+
+
+def notices(report: SyncReport) -> list[str]:
+    """What went well enough, but somebody should know."""
+    found = []
+    if report.waiting:
+        found.append(f"nothing newer is believed yet, the policy wants more cosignatures: {report.waiting}")
+    if abs(report.skew) > SKEW_SECONDS:
+        found.append(skew_notice(report.skew))
+    if report.witness is not None and report.witness.problem:
+        found.append(f"not cosigned: {report.witness.problem}")
+    if report.witness is not None and report.witness.warning:
+        found.append(report.witness.warning)
+    return found
 
 
 def _warn(report: SyncReport) -> None:

@@ -17,10 +17,16 @@ from sharing_protocol.statements import (
     MembershipStatement,
     Reinstate,
     RevokeKey,
+    Role,
     Suspend,
 )
 
-_MAY = {"owner": "may manage the lab's keys", "analyst": "may publish records", "sync": "may read and cosign"}
+_MAY = {
+    Role.OWNER: "may manage the lab's keys",
+    Role.ANALYST: "may publish records",
+    Role.SYNC: "may read",
+    Role.WITNESS: "may cosign the log as a witness",
+}
 
 
 def explain(statement: MembershipStatement, membership: Membership) -> list[str]:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.sync.accusations import accusations, substantiate
 from member_client.sync.batches import Stretch, ahead, verified_stretches
+from member_client.sync.cosigning import Witness, WitnessReport
 from member_client.sync.examining import Examination, Examined, examination
 from member_client.sync.judging import REJECTED, judge_anew, judge_batch
 from member_client.sync.promises import check_promises
+from member_client.sync.quorum import Quorum, Rule, Witnessing, find_quorum, memberships_at
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
 from sharing_protocol import envelope as envelopes
 from sharing_protocol.admission import Admission, admit
@@ -65,6 +67,10 @@ class SyncReport:
         counts: how many of them there are in all, by verdict.
         evidence: files that prove the hub let a rejected entry through.
         interruption: why the run ended early although it has rejected entries to report, or None.
+        skew: seconds by which the hub's newest timestamp is ahead of this machine's clock.
+        waiting: which cosignatures the newest checkpoint lacks before this member's policy lets it be believed, in
+            words; "" if it is.
+        witness: what became of cosigning, None if that was not to be.
     """
 
     previous: int
@@ -74,6 +80,9 @@ class SyncReport:
     counts: dict[str, int] = field(default_factory=dict)
     evidence: list[Path] = field(default_factory=list)
     interruption: ClientError | None = None
+    skew: float = 0.0
+    waiting: str = ""
+    witness: WitnessReport | None = None
 
     @property
     def rejected(self) -> list[RefusedEntry]:
@@ -90,6 +99,8 @@ def follow(
     clock: Callable[[], float],
     keep_evidence: KeepEvidence,
     note: bytes | None = None,
+    rule: Rule | None = None,
+    witness: Witness | None = None,
     progress: Progress | None = None,
     bundles_per_batch: int = BUNDLES_PER_BATCH,
 ) -> SyncReport:
@@ -102,6 +113,8 @@ def follow(
         max_age: seconds after which a checkpoint is stale.
         clock: POSIX seconds.
         note: the checkpoint that the hub has just answered with, not yet verified; by default it is asked for.
+        rule: whose cosignatures a checkpoint needs before it is believed.
+        witness: is held to what it cosigned before, and cosigns the newest checkpoint.
 
     Raises:
         VerificationFailed: the hub lied; nothing after the last good batch was stored.
@@ -111,40 +124,51 @@ def follow(
     founding: bytes | None = None
     trusted: TrustedCheckpoint | None = None
     tree: VerifiedTree | None = None
-    report = SyncReport(store.cursor, store.cursor, 0.0)
+    witness = witness or Witness(hub)
+    report = SyncReport(store.cursor, store.cursor, 0.0, witness=witness.report)
     try:
         if store.is_of_other_understanding:
             with examination(store.cursor) as judging:
                 judge_anew(store, judging)
         log, founding = _log_identity(store, hub, fingerprint)
-        trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
+        trusted = _newest(store, hub, note, log, witness)
+        report.skew = trusted.timestamp - clock()
         check_freshness(trusted, clock(), max_age)
         tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
         check_consistency(store.trusted(), trusted, tree)
         kept = check_promises(store, trusted, tree, log)
+        witness.check(trusted, tree, log)
+        witnessing = Witnessing(rule, clock(), max_age) if rule is not None else None
+        quorum = _find_quorum(store, hub, trusted, tree, log, witness, witnessing)
+        believed, report.waiting = quorum.checkpoint, quorum.missing
+        if believed is None:
+            return report
+        if believed.checkpoint != trusted.checkpoint:
+            tree, kept = VerifiedTree(believed.checkpoint.size, believed.checkpoint.root, hub.tile), []
         with (
             examination(tree.size - store.cursor) as examining,
             closing(verified_stretches(store, hub, tree)) as stretches,
             closing(_examined(stretches, store, examining)) as examined,
         ):
             for batch in _in_batches(examined, bundles_per_batch):
-                judge_batch(store, batch, fingerprint, trusted)
+                judge_batch(store, batch, fingerprint, believed)
                 if progress is not None:
                     progress(store.cursor, tree.size)
         with store.transaction():
-            store.advance(fingerprint, trusted, store.cursor)
+            store.advance(fingerprint, believed, store.cursor)
             store.settle_receipts(kept)
-        report.checkpoint_age = clock() - trusted.timestamp
+        witness.cosign(trusted, log, store.membership())
+        report.checkpoint_age = clock() - believed.timestamp
     except Misbehaviour as misbehaviour:
         if trusted is not None and "new_checkpoint" not in misbehaviour.evidence:
             misbehaviour.evidence.setdefault("checkpoint", trusted.note)
         substantiate(store, misbehaviour, tree)
         if misbehaviour.fault in (Fault.ROLL_BACK, Fault.FORK):
-            _remind(store, hub)
+            _remind(store, hub, witness)
         raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, founding)) from misbehaviour
     except (HubUnreachable, RefusedByHub) as error:
         if isinstance(error, HubUnreachable) and error.reason in HALTED:
-            _remind(store, hub)
+            _remind(store, hub, witness)
         if not store.count_refused(store.reported).get(REJECTED):
             raise
         report.interruption = error
@@ -181,11 +205,44 @@ def _in_batches(examined: Iterable[Examined], most: int) -> Iterator[list[Examin
         yield batch
 
 
-def _remind(store: Store, hub: HubConnection) -> None:
+def _newest(
+    store: Store, hub: HubConnection, note: bytes | None, log: LogIdentity, witness: Witness
+) -> TrustedCheckpoint:
+    """The hub's newest checkpoint; what it answered before another run of this home went further is no news."""
+    if note is not None:
+        opened, believed = open_checkpoint(note, log), store.trusted()
+        known = [parse_text(parse_note(text.encode()).text) for text in witness.remembered()]
+        known += [believed.checkpoint] if believed is not None else []
+        if all(checkpoint.size <= opened.checkpoint.size for checkpoint in known):
+            return opened
+    return open_checkpoint(hub.checkpoint(), log)
+
+
+def _find_quorum(
+    store: Store,
+    hub: HubConnection,
+    newest: TrustedCheckpoint,
+    tree: VerifiedTree,
+    log: LogIdentity,
+    witness: Witness,
+    witnessing: Witnessing | None,
+) -> Quorum:
+    """What may be believed. Cosign first, or all witnesses would wait; by a key that was registered just now, too."""
+    if witnessing is None:
+        return Quorum(newest, "")  # and cosign at the end, once every entry is verified
+    membership = store.membership()
+    if not witness.is_registered(membership):
+        membership = memberships_at(store, hub, tree, {tree.size})[tree.size]
+    witness.cosign(newest, log, membership)
+    return find_quorum(store, hub, newest, tree, log, witnessing)
+
+
+def _remind(store: Store, hub: HubConnection, witness: Witness) -> None:
     """Show the hub what it signed: one that was restored from a backup does not know, and must not sign again."""
     trusted = store.trusted()
     known = [trusted.note] if trusted is not None else []
     known += [Receipt.model_validate_json(text).checkpoint for _, _, text in store.unsettled_receipts()]
+    known += witness.remembered()
     if known:
         hub.show_checkpoint(max(known, key=lambda note: parse_text(parse_note(note.encode()).text).size))
 

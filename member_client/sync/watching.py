@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = MAX_WAIT_SECONDS - 5
 LEAST_SECONDS = 1.0
+WAITING_SECONDS = 5.0
+"""Between two runs while cosignatures are missing: nothing rings for those."""
 LONGEST_PAUSE_SECONDS = 30.0
 
 Run = Callable[[bytes | None], SyncReport]
@@ -58,7 +60,8 @@ def watch(hub: HubConnection, run: Run, trouble: Trouble) -> NoReturn:
             time.sleep(pause)
             continue
         if report.cursor == report.previous:
-            time.sleep(max(0.0, begun + LEAST_SECONDS - time.monotonic()))
+            least = WAITING_SECONDS if report.waiting else LEAST_SECONDS
+            time.sleep(max(0.0, begun + least - time.monotonic()))
 
 
 def _back_off(failures: int) -> float:

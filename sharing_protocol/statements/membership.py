@@ -22,11 +22,15 @@ POSSESSION_TYPE = "application/vnd.stillwatch.key-possession"
 
 
 class Role(StrEnum):
-    """What a member's key may do: owners manage keys, analysts publish records, sync keys read and cosign."""
+    """What a member's key may do: owners manage keys, analysts publish records, sync keys read, witness keys cosign.
+
+    A witness key signs nothing else: a cosignature does not name its maker (C2SP tlog-cosignature), its key does.
+    """
 
     OWNER = "owner"
     ANALYST = "analyst"
     SYNC = "sync"
+    WITNESS = "witness"
 
 
 class KeyRegistration(StrictModel):
@@ -177,7 +181,7 @@ def possession_message(role: str, subject: str, key: PublicKey) -> bytes:
     """What a key signs to prove that its registrant holds it.
 
     Args:
-        role: `owner`, `analyst`, `sync` or `admin`.
+        role: `owner`, `analyst`, `sync`, `witness` or `admin`.
         subject: the member's id, or the admin's name.
         key: the key itself.
     """

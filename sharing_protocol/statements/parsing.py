@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from sharing_protocol import strict_json
 from sharing_protocol.errors import Malformed, Refused
 from sharing_protocol.statements.header import SCHEMA, Unknown
-from sharing_protocol.statements.membership import MembershipStatement
+from sharing_protocol.statements.membership import MembershipStatement, Role
 from sharing_protocol.statements.records import RecordStatement
 
 Statement = MembershipStatement | RecordStatement
@@ -64,8 +64,8 @@ def parse(payload: bytes, *, is_strict: bool = False) -> Statement | Unknown:
 
 
 def understanding() -> str:
-    """Which statements this version understands, as one line of text; another version's line may differ."""
-    return f"{SCHEMA} {' '.join(sorted(_TYPES))}"
+    """Which statements, and roles of keys, this version understands: one line; another version's may differ."""
+    return f"{SCHEMA} {' '.join(sorted(_TYPES))} {' '.join(sorted(Role))}"
 
 
 def encode(statement: Statement) -> bytes:

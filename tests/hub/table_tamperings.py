@@ -157,6 +157,30 @@ UNLOGGED: dict[str, Tampering] = {
         "UPDATE checkpoint_reports SET note = (SELECT note FROM checkpoints WHERE tree_size = 7)",
         ["checkpoint_reports <aurora>: tree_size is 11, the note says 7"],
     ),
+    "cosignatures: tree_size": (
+        "UPDATE cosignatures SET tree_size = 7",
+        ["cosignatures 7/<witness>: the line is refused: the signature line of <aurora> does not hold"],
+    ),
+    "cosignatures: tree_size of nothing": (
+        "UPDATE cosignatures SET tree_size = 12",
+        ["cosignatures 12/<witness>: there is no such checkpoint"],
+    ),
+    "cosignatures: key_id": (
+        "UPDATE cosignatures SET key_id = '<analyst>'",
+        ["cosignatures 4/<analyst>: no witness's key has this id"],
+    ),
+    "cosignatures: timestamp": (
+        "UPDATE cosignatures SET timestamp = timestamp + 1",
+        ["cosignatures 4/<witness>: the line is not a cosignature by that key of that time"],
+    ),
+    "cosignatures: line cut short": (
+        "UPDATE cosignatures SET line = substr(line, 1, 40)",
+        ["cosignatures 4/<witness>: the line is refused: "],
+    ),
+    "cosignatures: line of another": (
+        "UPDATE cosignatures SET line = replace(line, '<aurora>', '<boreal>')",
+        ["cosignatures 4/<witness>: the line is not a cosignature by that key of that time"],
+    ),
     "member_usage: bytes": (
         "UPDATE member_usage SET bytes = 1 WHERE member = '<aurora>'",
         ["member_usage <aurora>: bytes is 1, the log has "],

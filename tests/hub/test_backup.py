@@ -66,9 +66,10 @@ def history(
     with running_hub(database, hub_identity) as hub:
         box = ForumInABox(hub)
         box.found()
-        lab = box.admit("Aurora")
+        lab = box.admit("Aurora", "witness")
         for title in ("One", "Two"):
             box.publish(lab, pattern_body(title))
+        assert box.witness(lab).status_code == 200
     backup = tmp_path_factory.mktemp("backup") / "early.backup"
     back_up(database, backup)
     early = copied(database)

@@ -79,7 +79,8 @@ def stored(new_database: Callable[[], str], hub_identity: HubIdentity) -> Iterat
     with running_hub(database_url, hub_identity) as hub:
         box = ForumInABox(hub)
         box.found()
-        aurora, boreal, cirrus = (box.admit(name) for name in ("Aurora", "Boreal", "Cirrus"))
+        aurora, boreal, cirrus = box.admit("Aurora", "witness"), box.admit("Boreal"), box.admit("Cirrus")
+        assert box.witness(aurora).status_code == 200
         pattern, _ = box.publish(aurora, pattern_body("Bootstrapped instructions"))
         revise(box, aurora, pattern, "Bootstrapped tasks")
         other, _ = box.publish(boreal, pattern_body("Translated prompts"))
@@ -101,6 +102,7 @@ def stored(new_database: Callable[[], str], hub_identity: HubIdentity) -> Iterat
     names = {"forum": box.id, "aurora": aurora.id, "boreal": boreal.id, "cirrus": cirrus.id}
     names |= {"pattern": pattern, "other": other, "withdrawal": withdrawal, "sighting": sighting}
     names |= {"ada": key("Ada").public_key.key_id, "analyst": key(aurora.analyst).public_key.key_id, "revoked": revoked}
+    names |= {"witness": key(aurora.witness).public_key.key_id}
     names |= {"pending": pending, "dropped": dropped, "unsent": json.loads(unsent.payload)["id"]}
     names |= {"unsent envelope": unsent.encode().hex(), "unsent payload": unsent.payload_sha256}
     forum = StoredForum(database_url, names, more)

@@ -125,7 +125,7 @@ def operations(document: Document) -> list[tuple[str, str, Document]]:
 
 
 def test_every_operation_is_described(board: Board) -> None:
-    assert len(operations(board.document)) == 16
+    assert len(operations(board.document)) == 18
     for method, path, operation in operations(board.document):
         where = f"{method} {path}"
         assert operation["summary"], where
@@ -193,6 +193,7 @@ def test_every_documented_operation_can_be_reached(board: Board) -> None:
     record = next(record_id for record_id in box.heads if record_id.startswith("pattern--"))
     waits = signed(box.statement("membership.reinstate", board.boreal.id, box.id, {"reason": "All is well"}), "Ada")
     made = box.record(lab, pattern_body("Another"))
+    box.add_key(lab, "witness")
     with box.client(lab.analyst) as client, box.client("Ada") as ada:
         answers = [
             client.get(wire.HEALTH),
@@ -201,6 +202,8 @@ def test_every_documented_operation_can_be_reached(board: Board) -> None:
             client.post(wire.ENTRIES, content=made.encode()),
             client.get(wire.CHECKPOINT),
             client.post(wire.CHECKPOINT, content=client.get(wire.CHECKPOINT).content),
+            client.post(wire.COSIGNATURES, content=box.cosign(lab)),
+            client.get(wire.COSIGNATURES),
             ada.post(wire.PROPOSALS, content=waits.encode()),
             client.get(wire.PROPOSALS),
             client.get(f"{wire.PROPOSALS}/{waits.payload_sha256}"),

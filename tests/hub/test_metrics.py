@@ -80,6 +80,18 @@ def test_how_far_members_are(box: ForumInABox) -> None:
     assert read(box.hub, "member_lag_entries", member=aurora.id) == 0
 
 
+def test_how_far_witnesses_are(box: ForumInABox) -> None:
+    aurora, boreal = box.admit("Aurora", "witness"), box.admit("Boreal", "witness")
+    assert box.witness(aurora).status_code == 200
+    box.publish(boreal, pattern_body())
+    assert box.witness(boreal).status_code == 200
+    samples = scrape(box.hub)
+    assert sample(samples, "member_cosigned_lag_entries", member=aurora.id) == 1
+    assert sample(samples, "member_cosigned_lag_entries", member=boreal.id) == 0
+    assert sample(samples, "member_lag_entries", member=aurora.id) == 1
+    assert (sample(samples, "member_cosigned_timestamp_seconds", member=aurora.id) or 0) > 1_000_000_000
+
+
 def test_refusals_and_routes_have_few_names(box: ForumInABox) -> None:
     before = scrape(box.hub)
     for number_ in range(3):

@@ -28,6 +28,7 @@ ROUTES = {
     "/records/{record_id}/diff": "/records/pattern--00000000-0000-4000-8000-000000000000/diff?from=1&to=2",
     "/members": "/members",
     "/checkpoint": "/checkpoint",
+    "/cosignatures": "/cosignatures",
     "/tile/{level}/{index}": "/tile/0/000",
     "/tile/{level}/{index}.p/{width}": "/tile/0/000.p/1",
     "/tile/entries/{index}": "/tile/entries/000",

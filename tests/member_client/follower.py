@@ -13,25 +13,39 @@ import pytest
 from member_client.errors import VerificationFailed
 from member_client.hub_connection import HubConnection
 from member_client.sync import evidence
+from member_client.sync.cosigning import Witness, WitnessKey
 from member_client.sync.following import SyncReport, follow
+from member_client.sync.quorum import Rule
 from member_client.sync.store import Store
 from sharing_protocol.errors import Fault, Misbehaviour
+from sharing_protocol.witnesses import witness_key
 from tests.member_client.lying_hub import LyingHub
-from tests.protocol.forum_log import AURORA, ForumLog, identifier, key, pattern_body
+from tests.protocol.forum_log import AURORA, BOREAL, CIRRUS, ForumLog, identifier, key, pattern_body
 
 MAX_AGE = 900.0
+MEMBERS = {"Aurora": AURORA, "Boreal": BOREAL, "Cirrus": CIRRUS}
 
 
 class Lab:
     """A member that follows a hub, with a store and an evidence folder of its own."""
 
-    def __init__(self, home: Path, hub: LyingHub, fingerprint: str) -> None:
-        self.home, self.hub, self.fingerprint = home, hub, fingerprint
+    def __init__(self, home: Path, hub: LyingHub, fingerprint: str, name: str = "Aurora") -> None:
+        self.home, self.hub, self.fingerprint, self.name = home, hub, fingerprint, name
+        self.rule: Rule | None = None
+        self.cosigns = False
         home.mkdir(exist_ok=True)
         self.store = Store(home / "store.sqlite")
 
-    def sync(self, bundles_per_batch: int = 8, clock: Callable[[], float] = time.time) -> SyncReport:
-        with HubConnection(self.hub.url, key("Aurora sync"), attempts=1) as connection:
+    def witness_key(self) -> WitnessKey:
+        """The lab's witness key, which goes by the lab's name."""
+        signer = key(f"{self.name} witness")
+        return WitnessKey(witness_key(MEMBERS[self.name], signer.public_key), self.home / "cosigned", lambda: signer)
+
+    def sync(
+        self, bundles_per_batch: int = 8, clock: Callable[[], float] = time.time, note: bytes | None = None
+    ) -> SyncReport:
+        with HubConnection(self.hub.url, key(f"{self.name} sync"), attempts=1) as connection:
+            keys = [self.witness_key()] if self.cosigns else []
             return follow(
                 self.store,
                 connection,
@@ -39,6 +53,9 @@ class Lab:
                 max_age=MAX_AGE,
                 clock=clock,
                 keep_evidence=self._keep,
+                note=note,
+                rule=self.rule,
+                witness=Witness(connection, keys, clock, cosigns=self.cosigns),
                 bundles_per_batch=bundles_per_batch,
             )
 

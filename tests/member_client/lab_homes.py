@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from member_client.home import Home, Settings, write_privately
 from tests.forum import ForumInABox, Lab, key
 
 
-def make_home(folder: Path, box: ForumInABox, lab: Lab) -> Path:
-    """A lab's home, pinned to the forum, with its three keys; nothing synced yet."""
+def make_home(folder: Path, box: ForumInABox, lab: Lab, roles: Sequence[str] = ("owner", "analyst", "sync")) -> Path:
+    """A lab's home, pinned to the forum, with its keys of these roles; nothing synced yet."""
     home = Home(folder)
     home.create()
     home.keys.mkdir(mode=0o700)
     assert box.fingerprint is not None
     home.save(Settings(hub=box.hub.url, forum=box.fingerprint, name=lab.name, member=lab.id))
-    for role in ("owner", "analyst", "sync"):
+    for role in roles:
         private = key(getattr(lab, role))
         path = home.keys / f"{role}-{private.public_key.key_id[:8]}.pem"
         pem = private.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

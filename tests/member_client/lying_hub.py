@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from sharing_protocol import checkpoints
+from sharing_protocol import checkpoints, notes, wire
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.merkle import leaf_hash, root_from_leaves
 from sharing_protocol.tiles import TILE_WIDTH, Bundle, GrowingTree, Tile, encode_bundle, parse_path
@@ -56,6 +56,8 @@ class LyingHub:
         shown: how many of them the checkpoint covers; None for all.
         clock: POSIX seconds that its timestamps say.
         lie: changes an answer before it is sent.
+        cosigned: notes that it was sent, or that a test put there, the newest first.
+        takes_cosignatures: what it answers to one that it is sent.
     """
 
     def __init__(self, entries: list[bytes]) -> None:
@@ -64,10 +66,13 @@ class LyingHub:
         self.clock: Callable[[], float] = time.time
         self.lie: Lie = truth
         self.requests: list[str] = []
+        self.cosigned: list[str] = []
+        self.takes_cosignatures = 200
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are two writes, and the second would wait for an ACK
 
             def do_GET(self) -> None:
                 hub.requests.append(self.path)
@@ -86,6 +91,19 @@ class LyingHub:
                         self.wfile.write(answer.content)
                 except OSError:
                     self.close_connection = True
+
+            def do_POST(self) -> None:
+                hub.requests.append(f"POST {self.path}")
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, content = 404, b""
+                if self.path == wire.COSIGNATURES:
+                    status, content = hub.takes_cosignatures, b'{"tree_size": 0, "cosigned": 1}'
+                    if status == 200:
+                        hub.cosigned.insert(0, body.decode())
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -113,12 +131,20 @@ class LyingHub:
         covered = self.entries[: self.shown] if entries is None else entries
         root = root_from_leaves(leaf_hash(entry) for entry in covered)
         note = checkpoints.sign(Checkpoint(origin, len(covered), root), LOG_KEY)
-        return str(checkpoints.cosign(note, origin, TIMESTAMP_KEY, int(self.clock()))).encode()
+        note = checkpoints.cosign(note, origin, TIMESTAMP_KEY, int(self.clock()))
+        for other in map(notes.parse, (one.encode() for one in self.cosigned)):
+            if other.text == note.text:
+                note = note.signed_by(line for line in other.signatures if line.name != origin)
+        return str(note).encode()
 
     def answer(self, path: str) -> Answer:
         """The honest answer to a GET."""
         if path.partition("?")[0] == "/checkpoint":
             return Answer(200, self.checkpoint())
+        if path.partition("?")[0] == wire.COSIGNATURES:
+            member = path.partition("member=")[2]
+            shown = [note for note in self.cosigned if f"\u2014 {member}" in note]
+            return Answer(200, wire.CosignedCheckpoints(checkpoints=shown).model_dump_json().encode())
         place = parse_path(path.removeprefix("/"))
         covered = self.entries[: self.shown]
         content = _bundle(covered, place) if isinstance(place, Bundle) else _tile(covered, place)

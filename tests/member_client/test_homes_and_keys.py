@@ -30,11 +30,12 @@ def init(home: Path, *arguments: str) -> int:
     return run(["init", "--hub", HUB, "--home", str(home), *arguments])
 
 
-def test_init_makes_three_keys_that_only_the_user_can_read(tmp_path: Path) -> None:
+def test_init_makes_four_keys_that_only_the_user_can_read(tmp_path: Path) -> None:
     home, request = tmp_path / "home", tmp_path / "request.json"
     assert init(home, "--name", "Aurora", "-o", str(request)) == 0
     assert mode(home) == mode(home / "keys") == 0o700
-    assert {path.name.partition("-")[0] for path in (home / "keys").glob("*.pem")} == {"owner", "analyst", "sync"}
+    roles = {path.name.partition("-")[0] for path in (home / "keys").glob("*.pem")}
+    assert roles == {"owner", "analyst", "sync", "witness"}
     assert {mode(path) for path in (home / "keys").iterdir()} == {0o600}
     assert mode(home / "config.toml") == 0o600
     card = cards.read(request, cards.JoinRequest)

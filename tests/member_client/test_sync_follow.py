@@ -23,7 +23,7 @@ from member_client.hub_connection import HubConnection
 from member_client.keystore import KeyStore
 from member_client.sync.following import SyncReport
 from member_client.sync.store import Store
-from member_client.sync.watching import LEAST_SECONDS, watch
+from member_client.sync.watching import LEAST_SECONDS, WAITING_SECONDS, watch
 from tests.forum import ForumInABox, pattern_body, running_hub
 from tests.member_client.follower import dump, entries_of, many_patterns
 from tests.member_client.lab_homes import make_home
@@ -256,6 +256,33 @@ def test_a_bell_that_rings_for_nothing_costs_a_request_a_second(liar: LyingHub, 
     pauses = [after - before for before, after in pairwise(runs)]
     assert min(pauses) >= LEAST_SECONDS * 0.99
     assert len(liar.requests) == 3
+
+
+def test_missing_cosignatures_are_looked_for_now_and_then(
+    liar: LyingHub, log: ForumLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    reports = iter(
+        [
+            SyncReport(0, 0, 0.0, waiting="two labs must cosign"),
+            SyncReport(0, log.size, 0.0),
+            SyncReport(log.size, log.size, 0.0),
+        ]
+    )
+
+    def run(note: bytes | None) -> SyncReport:
+        report = next(reports, None)
+        if report is None:
+            raise KeyboardInterrupt
+        return report
+
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with HubConnection(liar.url, key("Aurora sync"), attempts=1) as connection, pytest.raises(KeyboardInterrupt):
+        watch(connection, run, lambda error, pause: pytest.fail(str(error)))
+    monkeypatch.undo()
+    waited, caught_up = slept
+    assert LEAST_SECONDS < waited <= WAITING_SECONDS
+    assert caught_up <= LEAST_SECONDS
 
 
 def test_the_pause_that_the_hub_asks_for_is_kept(liar: LyingHub, log: ForumLog) -> None:

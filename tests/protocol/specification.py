@@ -22,6 +22,7 @@ from sharing_protocol.request_signing import sign_request
 from sharing_protocol.statements import possession_message
 from sharing_protocol.statements.header import comparable_name
 from sharing_protocol.tiles import Bundle, GrowingTree, Tile
+from sharing_protocol.witnesses import witness_key
 from tests.protocol.excerpts import Tree, evidence, lines, verdict
 from tests.protocol.forum_log import (
     AURORA,
@@ -50,7 +51,7 @@ VECTORS = DOCS / "protocol-vectors.json"
 TIME = 1_772_366_460
 NAMES = [
     "Ada", "Ben", "Cleo", "Aurora owner", "Aurora analyst", "Aurora sync", "Boreal owner", "Boreal analyst",
-    "Boreal sync",
+    "Boreal sync", "Aurora witness",
 ]  # fmt: skip
 _BLOCK = re.compile(r"(?P<opening><!-- example: (?P<path>[a-z0-9_.]+) -->\n```[a-z]*\n)(?P<text>(?:(?!```).*\n)*)```")
 
@@ -66,6 +67,7 @@ def make_vectors() -> Vectors:
         "possession": _possession(),
         "envelope": _envelope(log),
         "log": _log(log),
+        "witness": _witness(log),
         "requests": _requests(),
         "tile_paths": [
             {"level": 0, "index": 0, "width": 5, "path": Tile(0, 0, 5).path},
@@ -141,6 +143,18 @@ def _log(log: ForumLog) -> Vectors:
         "consistency_proof_from_3": [encode_base64(step) for step in merkle.consistency_proof(3, size, node)],
         "checkpoint": str(checkpoints.cosign(signed_head, ORIGIN, TIMESTAMP_KEY, TIME)),
         "timestamp": TIME,
+    }
+
+
+def _witness(log: ForumLog) -> Vectors:
+    leaves = [merkle.leaf_hash(made.encode()) for made in log.entries]
+    signed_head = checkpoints.sign(Checkpoint(ORIGIN, len(leaves), merkle.root_from_leaves(leaves)), LOG_KEY)
+    vouched = checkpoints.cosign(signed_head, ORIGIN, TIMESTAMP_KEY, TIME)
+    return {
+        "member": AURORA,
+        "verifier_key": str(witness_key(AURORA, key("Aurora witness").public_key)),
+        "timestamp": TIME + 2,
+        "checkpoint": str(checkpoints.cosign(vouched, AURORA, key("Aurora witness"), TIME + 2)),
     }
 
 

@@ -29,6 +29,7 @@ from sharing_protocol.statements.records import (
 )
 from sharing_protocol.tiles import VerifiedTree, parse_path
 from sharing_protocol.trust import check_freshness, open_checkpoint
+from sharing_protocol.witnesses import open_cosigned
 from tests.protocol import specification
 from tests.protocol.forum_log import ForumLog
 
@@ -96,6 +97,14 @@ def test_the_checkpoint_of_the_vectors_is_believed() -> None:
     assert isinstance(bundle, tiles.Bundle)
     tree.check_leaves(bundle, [merkle.leaf_hash(entry.encode()) for entry in written["entries"]])
     assert checkpoints.parse_text(notes.parse(written["checkpoint"].encode()).text).size == 5
+
+
+def test_the_cosignature_of_the_vectors_holds() -> None:
+    written, log = VECTORS["witness"], LogIdentity.model_validate(VECTORS["log"]["identity"])
+    witness = notes.VerifierKey.parse(written["verifier_key"])
+    opened = open_cosigned(written["checkpoint"].encode(), log, [witness])
+    assert (witness.name, opened.times) == (written["member"], {witness: written["timestamp"]})
+    assert open_checkpoint(written["checkpoint"].encode(), log).checkpoint == opened.checkpoint
 
 
 @pytest.mark.parametrize("number", range(len(VECTORS["requests"])))
@@ -225,8 +234,18 @@ def test_every_choice_is_in_the_page() -> None:
 
 
 def test_every_route_is_in_the_page() -> None:
-    for route in (wire.HEALTH, wire.ENTRIES, wire.CHECKPOINT, wire.PROPOSALS, wire.RECORDS, wire.MEMBERS):
+    routes = (wire.HEALTH, wire.ENTRIES, wire.CHECKPOINT, wire.COSIGNATURES, wire.PROPOSALS, wire.RECORDS, wire.MEMBERS)
+    for route in routes:
         assert re.search(rf"`(GET|POST) {route}", section(9))
-    for model in (wire.Receipt, wire.Proposal, wire.Problem, wire.RecordPage, wire.RecordDifference, wire.Directory):
+    for model in (
+        wire.CosignatureReceipt,
+        wire.CosignedCheckpoints,
+        wire.Receipt,
+        wire.Proposal,
+        wire.Problem,
+        wire.RecordPage,
+        wire.RecordDifference,
+        wire.Directory,
+    ):
         for name in model.model_fields:
             assert f"`{name}`" in section(9), (model.__name__, name)
