@@ -1,7 +1,4 @@
-"""Members as witnesses: what they cosign, what they never cosign, and what others make of it.
-
-Three labs with a witness key each. Who is killed, restored or robbed is a lab; who lies is the hub.
-"""
+"""Members as witnesses: what they cosign, and what they never do. Who is killed, restored or robbed is a lab."""
 
 from __future__ import annotations
 
@@ -20,47 +17,24 @@ from member_client.errors import InvalidInput, VerificationFailed
 from member_client.hub_connection import HubConnection
 from member_client.sync.cosigning import RENEW_SECONDS, Witness, WitnessKey
 from member_client.sync.store import Store
-from sharing_protocol import checkpoints, notes, witness_policy
+from sharing_protocol import checkpoints, notes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Misbehaviour
-from sharing_protocol.keys import encode_base64
 from sharing_protocol.membership import Membership
-from sharing_protocol.merkle import inclusion_proof, leaf_hash, root_from_leaves, subtree_root
+from sharing_protocol.merkle import leaf_hash, root_from_leaves
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import TrustedCheckpoint, open_checkpoint
-from sharing_protocol.wire import Receipt
-from sharing_protocol.witness_policy import MembersRule
 from sharing_protocol.witnesses import witness_key
-from tests.member_client.follower import MAX_AGE, MEMBERS, Lab, entries_of
+from tests.member_client.follower import Lab, entries_of
 from tests.member_client.lying_hub import Answer, LyingHub
+from tests.member_client.witness_forum import branch, cosign, cosigned, forum_of_witnesses, grow
 from tests.protocol.forum_log import (
     AURORA,
-    BOREAL,
-    FORUM,
     LOG,
-    LOG_KEY,
-    ORIGIN,
     ForumLog,
-    admit_body,
-    founded,
-    identifier,
     key,
-    lab_keys,
-    pattern_body,
-    registration,
     revoke_body,
 )
-
-ADMINS = ["Ada", "Ben"]
-MAJORITY = MembersRule(None)
-
-
-def forum_of_witnesses() -> ForumLog:
-    log = founded()
-    for name, member in MEMBERS.items():
-        keys = [*lab_keys(name), (f"{name} witness", "witness")]
-        log.say("membership.admit", member, FORUM, admit_body(member, name, keys), ADMINS)
-    return log
 
 
 @pytest.fixture
@@ -87,46 +61,6 @@ def labs(tmp_path: Path, hub: LyingHub, log: ForumLog) -> Iterator[list[Lab]]:
 @pytest.fixture
 def aurora(labs: list[Lab]) -> Lab:
     return labs[0]
-
-
-def grow(hub: LyingHub, log: ForumLog, count: int = 1) -> None:
-    """Let the log have so many patterns more."""
-    for _ in range(count):
-        body = pattern_body(title=f"Pattern {log.size}")
-        log.say("pattern", identifier("pattern", 0x100 + log.size), AURORA, body, ["Aurora analyst"])
-    hub.entries = entries_of(log)
-
-
-def branch(log: ForumLog, size: int, title: str = "Another history") -> list[bytes]:
-    """The log's first entries, and one that it does not have."""
-    twin = ForumLog()
-    for made in log.entries[:size]:
-        twin.append(made)
-    twin.say("pattern", identifier("pattern", 0x999), BOREAL, pattern_body(title=title), ["Boreal analyst"])
-    return entries_of(twin)
-
-
-def cosigned(hub: LyingHub) -> list[tuple[str, int]]:
-    """Who sent what to the hub, the newest first: names and sizes. Every line holds."""
-    found = []
-    for text in hub.cosigned:
-        note = notes.parse(text.encode())
-        witness = note.signatures[-1]
-        name = next(name for name, member in MEMBERS.items() if member == witness.name)
-        assert notes.verify(note, [witness_key(witness.name, key(f"{name} witness").public_key)])
-        found.append((name, checkpoints.parse_text(note.text).size))
-    return found
-
-
-def cosign(hub: LyingHub, name: str, entries: list[bytes], at: float | None = None, signer: str = "") -> str:
-    """A note of these entries by the log's key, cosigned in a lab's name; put where the hub shows it."""
-    head = Checkpoint(ORIGIN, len(entries), root_from_leaves(leaf_hash(entry) for entry in entries))
-    note = checkpoints.sign(head, LOG_KEY)
-    made = checkpoints.cosign(
-        note, MEMBERS[name], key(signer or f"{name} witness"), int(time.time() if at is None else at)
-    )
-    hub.cosigned.insert(0, str(made))
-    return str(made)
 
 
 # -- what a witness cosigns ----------------------------------------------------------------------------------------
@@ -400,239 +334,3 @@ def test_a_key_that_is_not_registered_or_revoked_cosigns_nothing(aurora: Lab, hu
     assert report.witness is not None
     assert (report.witness.cosigned, hub.cosigned) == (None, [])
     assert not Witness(None, [aurora.witness_key()], cosigns=True).is_registered(Membership())  # type: ignore[arg-type] # it asks nobody
-
-
-# -- what others make of it ----------------------------------------------------------------------------------------
-
-
-def reader(tmp_path: Path, hub: LyingHub, log: ForumLog, rule: str = "majority") -> Lab:
-    """A home of Aurora's that cosigns nothing, and believes what its rule allows."""
-    made = Lab(tmp_path / "reader", hub, log.fingerprint)
-    made.rule = witness_policy.parse(rule.encode())
-    return made
-
-
-@pytest.fixture
-def wary(tmp_path: Path, hub: LyingHub, log: ForumLog) -> Iterator[Lab]:
-    made = reader(tmp_path, hub, log)
-    yield made
-    made.store.close()
-
-
-def test_nothing_is_believed_before_a_majority_has_cosigned(
-    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    report = wary.sync()
-    assert (report.cursor, wary.store.trusted()) == (0, None)
-    labs[0].sync()
-    report = wary.sync()
-    assert (report.cursor, wary.store.trusted()) == (0, None)
-    assert report.waiting.startswith("1 have cosigned it lately, 2 must; missing: ")
-    labs[1].sync()
-    report = wary.sync()
-    assert (report.cursor, report.waiting) == (log.size, "")
-    trusted = wary.store.trusted()
-    assert trusted is not None
-    assert {line.name for line in notes.parse(trusted.note.encode()).signatures} == {ORIGIN, AURORA, BOREAL}
-    grow(hub, log)
-    report = wary.sync()
-    assert report.cursor == log.size - 1
-    assert report.waiting == "0 have cosigned it lately, 2 must; missing: Aurora, Boreal, Cirrus"
-    labs[1].sync()
-    assert wary.sync().waiting == "1 have cosigned it lately, 2 must; missing: Aurora, Cirrus"
-    labs[2].sync()
-    assert wary.sync().cursor == log.size
-
-
-def test_witnesses_that_sync_at_different_moments_come_to_a_quorum(
-    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    for lab in labs:
-        lab.sync()
-        grow(hub, log, 2)
-    report = wary.sync()
-    # Boreal has cosigned two entries more than Aurora, Cirrus four: of the three, two have seen what Boreal saw.
-    assert (report.cursor, log.size) == (6, 10)
-    assert report.waiting.startswith("0 have cosigned it lately")
-
-
-def test_witnesses_with_a_policy_of_their_own_do_not_wait_for_each_other(
-    labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    for lab in labs:
-        lab.rule = MAJORITY
-    assert [lab.sync().cursor for lab in labs] == [0, log.size, log.size]
-    assert labs[0].sync().cursor == log.size
-    grow(hub, log)
-    assert [lab.sync().cursor for lab in labs] == [log.size - 1, log.size, log.size]
-
-
-def test_one_short_of_the_quorum_is_too_few(wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog) -> None:
-    wary.rule = MembersRule(3)
-    for lab in labs[:2]:
-        lab.sync()
-    assert wary.sync().cursor == 0
-    labs[2].sync()
-    assert wary.sync().cursor == log.size
-
-
-def test_one_lab_with_two_witness_keys_counts_once(wary: Lab, hub: LyingHub, log: ForumLog) -> None:
-    added = {"key": registration("Aurora second", "witness", AURORA), "reason": "Another machine"}
-    log.say("membership.add_key", AURORA, AURORA, added, ["Aurora owner"])
-    hub.entries = entries_of(log)
-    cosign(hub, "Aurora", hub.entries)
-    cosign(hub, "Aurora", hub.entries, signer="Aurora second")
-    assert wary.sync().cursor == 0
-    cosign(hub, "Cirrus", hub.entries)
-    assert wary.sync().cursor == log.size
-
-
-def test_other_keys_of_a_lab_do_not_count(wary: Lab, hub: LyingHub, log: ForumLog) -> None:
-    cosign(hub, "Aurora", hub.entries)
-    for other in ("Boreal analyst", "Boreal sync", "Boreal owner", "Aurora witness", "nobody"):
-        cosign(hub, "Boreal", hub.entries, signer=other)
-    assert wary.sync().cursor == 0
-    cosign(hub, "Boreal", hub.entries)
-    assert wary.sync().cursor == log.size
-
-
-def test_a_stolen_key_counts_no_longer_than_until_it_is_revoked(wary: Lab, hub: LyingHub, log: ForumLog) -> None:
-    before = list(hub.entries)
-    log.say("membership.revoke_key", BOREAL, BOREAL, revoke_body("Boreal witness"), ["Boreal owner"])
-    grow(hub, log)
-    cosign(hub, "Aurora", hub.entries)
-    cosign(hub, "Boreal", hub.entries)
-    # For what was before the revocation it counts, for what was after it does not.
-    assert wary.sync().cursor == 0
-    cosign(hub, "Boreal", before)
-    report = wary.sync()
-    assert report.cursor == len(before)
-    assert report.waiting == "1 have cosigned it lately, 2 must; missing: Cirrus"
-
-
-@pytest.mark.parametrize("change", ["time", "signature", "checkpoint"])
-def test_forged_and_replayed_cosignatures_are_a_forgery(wary: Lab, hub: LyingHub, log: ForumLog, change: str) -> None:
-    made = notes.parse(cosign(hub, "Boreal", hub.entries).encode())
-    hub.cosigned.clear()
-    line = made.signatures[-1]
-    if change == "checkpoint":
-        grow(hub, log)
-        made = notes.parse(hub.checkpoint())
-        forged = line
-    elif change == "time":
-        forged = notes.NoteSignature(line.name, line.key_id, (2**40).to_bytes(8) + line.value[8:])
-    else:
-        forged = notes.NoteSignature(line.name, line.key_id, line.value[:-1] + bytes([line.value[-1] ^ 1]))
-    others = [other for other in made.signatures if other.name == ORIGIN]
-    hub.cosigned = [str(notes.Note(made.text, (*others, forged)))]
-    wary.refused_with(Fault.FORGE, "bad_note_signature")
-
-
-def test_cosignatures_of_another_history_are_a_fork(wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog) -> None:
-    grow(hub, log, 2)
-    for lab in labs:
-        lab.sync()
-    wary.sync()
-    shown = cosign(hub, "Boreal", branch(log, log.size - 1))
-    caught = wary.refused_with(Fault.FORK, "forked")
-    documents = json.loads(caught.evidence.read_text())["documents"]
-    assert notes.parse(documents["old_checkpoint"].encode()) == notes.parse(shown.encode())
-    hub.cosigned = [str(notes.Note(notes.parse(shown.encode()).text, notes.parse(shown.encode()).signatures[1:]))]
-    wary.refused_with(Fault.FORGE, "unsigned_checkpoint")  # and nobody but the log is blamed for what it did not sign
-
-
-def test_a_hub_that_strips_cosignatures_freezes_in_the_end(
-    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    for lab in labs:
-        lab.sync()
-    wary.sync()
-    grow(hub, log)
-    for lab in labs:
-        lab.sync()
-    taken, hub.cosigned = hub.cosigned, []
-    report = wary.sync()
-    assert report.cursor == log.size - 1
-    assert report.waiting
-    later = time.time() + MAX_AGE + 60
-    hub.clock = lambda: later
-    caught = wary.refused_with(Fault.FREEZE, "unwitnessed_checkpoint", clock=lambda: later)
-    assert "missing: Aurora, Boreal, Cirrus" in str(caught)
-    # Old cosignatures show that it once was the newest, and not that it is.
-    hub.cosigned = taken
-    wary.refused_with(Fault.FREEZE, "unwitnessed_checkpoint", clock=lambda: later)
-    for lab in labs[:2]:
-        lab.sync(clock=lambda: later)
-    assert wary.sync(clock=lambda: later).cursor == log.size
-
-
-def test_an_idle_log_stays_believed_while_it_is_cosigned_anew(
-    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    now = time.time()
-    for step in range(6):
-        moment = now + step * 400
-        hub.clock = lambda moment=moment: moment  # type: ignore[misc] # bound now
-        for lab in labs[:2]:
-            lab.sync(clock=hub.clock)
-        report = wary.sync(clock=hub.clock)
-        assert (report.cursor, report.waiting) == (log.size, "")
-        assert report.checkpoint_age < 2
-
-
-def test_cosignatures_of_the_future_count_for_nothing(wary: Lab, hub: LyingHub) -> None:
-    for name in ("Aurora", "Boreal", "Cirrus"):
-        cosign(hub, name, hub.entries, at=time.time() + 400)
-    assert wary.sync().cursor == 0
-
-
-def test_a_policy_of_named_witnesses_holds_from_the_first_contact_on(
-    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    boreal, cirrus = (lab.witness_key().verifier for lab in labs[1:])
-    wary.rule = witness_policy.parse_text(
-        f"witness boreal {boreal}\nwitness cirrus {cirrus}\ngroup both all boreal cirrus\nquorum both\n".encode()
-    )
-    labs[0].sync()
-    labs[1].sync()
-    report = wary.sync()
-    assert report.cursor == 0
-    assert report.waiting == "1 have cosigned it lately, 2 must; missing: cirrus"
-    labs[2].sync()
-    assert wary.sync().cursor == log.size
-    wary.rule = witness_policy.parse_text(b"quorum none\n")
-    grow(hub, log)
-    assert wary.sync().cursor == log.size
-    foreign = notes.VerifierKey("other.example/log", notes.SignatureType.ED25519, key("other").public_key)
-    wary.rule = witness_policy.parse_text(f"log {foreign}\nquorum none\n".encode())
-    with pytest.raises(InvalidInput, match="about other logs"):
-        wary.sync()
-
-
-def test_receipts_are_not_settled_by_what_is_not_believed(
-    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog
-) -> None:
-    for lab in labs:
-        lab.sync()
-    wary.sync()
-    grow(hub, log)
-    leaves = [leaf_hash(entry) for entry in hub.entries]
-
-    def node(height: int, index: int) -> bytes:
-        return subtree_root(leaves[index << height : (index + 1) << height])
-
-    proof = inclusion_proof(log.size - 1, log.size, node)
-    receipt = Receipt(
-        index=log.size - 1,
-        entry=leaves[-1].hex(),
-        inclusion_proof=[encode_base64(step) for step in proof],
-        checkpoint=hub.checkpoint().decode(),
-        already_logged=False,
-    )
-    wary.store.put_receipt(receipt.entry, receipt.index, receipt.model_dump_json())
-    assert wary.sync().cursor == log.size - 1
-    assert wary.store.unsettled_receipts()
-    for lab in labs:
-        lab.sync()
-    assert wary.sync().cursor == log.size
-    assert not wary.store.unsettled_receipts()
