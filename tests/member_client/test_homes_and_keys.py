@@ -179,3 +179,16 @@ def test_a_card_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("command", [[], ["nonsense"], ["sync", "--nonsense"], ["key"], ["init"]])
 def test_wrong_usage_is_exit_2(command: list[str]) -> None:
     assert run(command) == 2
+
+
+def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    Store(tmp_path / "store.sqlite").close()
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        database.execute("CREATE INDEX entries_by_leaf ON entries (leaf)")
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    Store(tmp_path / "store.sqlite").close()
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (3,)
+        assert database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries_by_leaf'").fetchone() is None
+    database.close()
