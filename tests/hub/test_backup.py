@@ -218,7 +218,7 @@ def flipped(content: bytes, needle: bytes) -> bytes:
 
 
 def with_other_bytes_inside(path: Path) -> bytes:
-    """The archive with ten bytes flipped in the middle of its largest part: what else it has of bytes may not matter."""
+    """The archive with ten bytes flipped in the middle of its largest part; other bytes may not matter."""
     with zipfile.ZipFile(path) as archive:
         largest = max(archive.infolist(), key=lambda part: part.compress_size)
     middle = largest.header_offset + 30 + len(largest.filename) + largest.compress_size // 2
