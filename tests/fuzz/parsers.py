@@ -23,16 +23,20 @@ with atheris.instrument_imports(include=["sharing_protocol"]):
     from sharing_protocol import (
         checkpoints,
         envelope,
+        evidence,
         log_export,
         notes,
+        record_proof,
         request_signing,
         statements,
         strict_json,
         tiles,
+        tlog_proof,
+        witness_policy,
     )
     from sharing_protocol.errors import ProtocolError, Refused
     from sharing_protocol.keys import PublicKey
-    from sharing_protocol.statements import Unknown
+    from sharing_protocol.statements import Statement, Unknown
 
 VECTORS = json.loads((Path(__file__).parents[2] / "docs" / "protocol-vectors.json").read_text())
 EXAMPLE_KEYS = {entry["key_id"]: PublicKey.parse(entry["public_key"]) for entry in VECTORS["keys"]}
@@ -48,9 +52,23 @@ def read_envelope(data: bytes) -> None:
 
 
 def read_statement(data: bytes) -> None:
-    statement = statements.parse(data)
+    """What is known to be strict JSON already is read the same without looking again."""
+    strict_json.loads(data)
+    first, again = (_outcome(data, is_strict) for is_strict in (False, True))
+    assert first == again
+    if isinstance(first, str):
+        return
+    statement = first
     if not isinstance(statement, Unknown):
         assert statements.parse(statements.encode(statement)) == statement
+
+
+def _outcome(data: bytes, is_strict: bool) -> Statement | Unknown | str:
+    """The statement, or why there is none."""
+    try:
+        return statements.parse(data, is_strict=is_strict)
+    except ProtocolError as refusal:
+        return f"{type(refusal).__name__}: {refusal}"
 
 
 def read_note(data: bytes) -> None:
@@ -94,10 +112,37 @@ def read_request(data: bytes) -> None:
     raise AssertionError("a signature for one URL passed for another")
 
 
+def read_policy(data: bytes) -> None:
+    rule = witness_policy.parse(data)
+    assert witness_policy.parse(str(rule).encode()) == rule
+
+
+def read_tlog_proof(data: bytes) -> None:
+    assert str(tlog_proof.parse(data)).encode() == data
+
+
+def read_proof(data: bytes) -> None:
+    """Whatever is accepted is the very file that proves the example."""
+    genuine = VECTORS["record_proof"]["file"].encode()
+    record_proof.verify(data, VECTORS["log"]["fingerprint"])
+    assert data == genuine
+
+
+def read_evidence(data: bytes) -> None:
+    evidence.judge(evidence.parse(data), VECTORS["log"]["fingerprint"])
+
+
 def example_key(key_id: str) -> PublicKey:
     if key_id not in EXAMPLE_KEYS:
         raise Refused("unknown_key", "no such key")
     return EXAMPLE_KEYS[key_id]
+
+
+POLICY = b"""log forum.example/log+58fe8b3c+AZsfhHkc/HZjBFhU04netcqVRJ2HXydqg4QLBgqznPxx
+witness w forum.example/log+386daa8a+BHI3XxcfCR2TjeOOVcGEVCGHhvzeATEcPV0eYKNSRbf3
+group g 1 w
+quorum g
+"""
 
 
 def entries() -> list[bytes]:
@@ -124,6 +169,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], Iterable[bytes]]]
     "tile-path": (read_tile_path, lambda: [place["path"].encode() for place in VECTORS["tile_paths"]]),
     "export": (read_export, lambda: [export()]),
     "request": (read_request, requests),
+    "witness-policy": (read_policy, lambda: [POLICY, b"majority\n", b"2 of members\n"]),
+    "proof": (read_proof, lambda: [VECTORS["record_proof"]["file"].encode()]),
+    "tlog-proof": (read_tlog_proof, lambda: [VECTORS["tlog_proof"].encode()]),
+    "evidence": (read_evidence, lambda: [case["file"].encode() for case in VECTORS["evidence"]]),
 }
 
 
