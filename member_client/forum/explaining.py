@@ -11,6 +11,7 @@ from sharing_protocol.statements import (
     Admin,
     Admit,
     ChangeAdmins,
+    ChangeLog,
     Expel,
     Found,
     KeyRegistration,
@@ -59,6 +60,12 @@ def _effect(statement: MembershipStatement, membership: Membership) -> list[str]
             ]
         case ChangeAdmins():
             return _admin_change(statement, membership)
+        case ChangeLog():
+            return [
+                f"EXCHANGE THE LOG'S KEYS: from this entry on it is signed by {statement.body.log_key}",
+                f"  and timestamped by {statement.body.timestamp_key}",
+                "  what the keys until now sign of it is refused by every member who has read this",
+            ]
         case Admit():
             return [
                 f"ADMIT the lab {statement.body.name!r} ({statement.id}) with these keys:",

@@ -17,7 +17,7 @@ from typing import Any
 from sharing_protocol import checkpoints, envelope, merkle, tiles
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
-from sharing_protocol.keys import encode_base64
+from sharing_protocol.keys import PrivateKey, encode_base64
 from sharing_protocol.request_signing import sign_request
 from sharing_protocol.statements import possession_message
 from sharing_protocol.statements.header import comparable_name
@@ -30,10 +30,12 @@ from tests.protocol.forum_log import (
     PATTERN,
     TIMESTAMP_KEY,
     ForumLog,
+    change_log_body,
     entry_hash,
     forum_with_records,
     key,
     log_identity,
+    log_of,
     pattern_body,
     reason,
     record_reference,
@@ -61,10 +63,11 @@ def make_vectors() -> Vectors:
     log = forum_with_records()
     return {
         "about": "Vectors of docs/protocol.md. Binary values are base64 unless a name says hex.",
-        "keys": [_key(name) for name in NAMES] + [_key("log"), _key("timestamp")],
+        "keys": [_key(name) for name in NAMES] + [_key(name) for name in ("log", "timestamp", "log 2", "timestamp 2")],
         "possession": _possession(),
         "envelope": _envelope(log),
         "log": _log(log),
+        "exchanged_keys": _exchanged_keys(),
         "requests": _requests(),
         "tile_paths": [
             {"level": 0, "index": 0, "width": 5, "path": Tile(0, 0, 5).path},
@@ -137,6 +140,27 @@ def _log(log: ForumLog) -> Vectors:
         "consistency_proof_from_3": [encode_base64(step) for step in merkle.consistency_proof(3, size, node)],
         "checkpoint": str(checkpoints.cosign(signed_head, ORIGIN, TIMESTAMP_KEY, TIME)),
         "timestamp": TIME,
+    }
+
+
+def _exchanged_keys() -> Vectors:
+    """The log above with entry 5, which names other keys, and checkpoints of it by the new ones and by the old ones."""
+    log = forum_with_records()
+    log.say("membership.change_log", FORUM, FORUM, change_log_body("2"), ["Ada", "Ben"])
+    root = merkle.root_from_leaves(merkle.leaf_hash(made.encode()) for made in log.entries)
+    head = Checkpoint(ORIGIN, log.size, root)
+
+    def signed_by(log_key: PrivateKey, timestamp_key: PrivateKey) -> str:
+        return str(checkpoints.cosign(checkpoints.sign(head, log_key), ORIGIN, timestamp_key, TIME))
+
+    return {
+        "entry": log.entries[-1].encode().decode(),
+        "log_key_message": possession_message("log", ORIGIN, key("log 2").public_key).decode(),
+        "timestamp_key_message": possession_message("timestamp", ORIGIN, key("timestamp 2").public_key).decode(),
+        "identity": log_of("2").model_dump(),
+        "checkpoint": signed_by(key("log 2"), key("timestamp 2")),
+        "refused_checkpoint": signed_by(LOG_KEY, TIMESTAMP_KEY),
+        "refused_code": "retired_key",
     }
 
 
@@ -229,6 +253,11 @@ def _refused_entries(log: ForumLog) -> list[Vectors]:
         "another lab's record": signed(revision | {"author": "member--00000000-0000-0000-0000-00000000000b"},
                                        "Boreal analyst"),
         "another forum": signed(revision | {"forum": "00" * 32}, "Aurora analyst"),
+        "the log's own key again": signed(
+            log.next("membership.change_log", FORUM, FORUM, change_log_body("", ("log", "timestamp 2"))), *two),
+        "log keys that nobody was proven to hold": signed(
+            log.next("membership.change_log", FORUM, FORUM,
+                     {**change_log_body("2"), "log_key_proof": change_log_body("3")["log_key_proof"]}), *two),
         "the same version with other bytes": signed(revision | {"version": 1, "previous": None}, "Aurora analyst"),
         "a version left out": signed(revision | {"version": 3}, "Aurora analyst"),
         "another version before": signed(revision | {"previous": "00" * 32}, "Aurora analyst"),

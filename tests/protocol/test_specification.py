@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import sharing_protocol
 from hub.problems import status_of
 from sharing_protocol import checkpoints, envelope, merkle, notes, tiles, wire
-from sharing_protocol.errors import Malformed, ProtocolError, Refused
+from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError, Refused
 from sharing_protocol.keys import PrivateKey, PublicKey, decode_base64
 from sharing_protocol.request_signing import verify_request
 from sharing_protocol.statements.header import comparable_name
@@ -96,6 +96,19 @@ def test_the_checkpoint_of_the_vectors_is_believed() -> None:
     assert isinstance(bundle, tiles.Bundle)
     tree.check_leaves(bundle, [merkle.leaf_hash(entry.encode()) for entry in written["entries"]])
     assert checkpoints.parse_text(notes.parse(written["checkpoint"].encode()).text).size == 5
+
+
+def test_the_exchanged_keys_of_the_vectors() -> None:
+    written, log = VECTORS["exchanged_keys"], vector_log()
+    log.append(envelope.parse(written["entry"].encode()))
+    assert log.membership.forum is not None
+    history = log.membership.forum.logs
+    assert history.current == LogIdentity.model_validate(written["identity"])
+    assert open_checkpoint(written["checkpoint"].encode(), history).checkpoint.size == log.size == 6
+    assert open_checkpoint(VECTORS["log"]["checkpoint"].encode(), history).checkpoint.size == 5
+    with pytest.raises(Misbehaviour) as error:
+        open_checkpoint(written["refused_checkpoint"].encode(), history)
+    assert error.value.code == written["refused_code"]
 
 
 @pytest.mark.parametrize("number", range(len(VECTORS["requests"])))
