@@ -11,8 +11,9 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hub.database import log_store
+from hub.directory import Directory
 from hub.errors import LogDamaged
-from hub.identity import HubIdentity
+from hub.log_keys import LogKeys
 from hub.proofs import TileHashes, tiles_for_proof
 from hub.rollback import RollBackGuard
 from sharing_protocol import notes
@@ -35,10 +36,16 @@ class Publication:
     """Reads the log for members."""
 
     def __init__(
-        self, engine: AsyncEngine, identity: HubIdentity, guard: RollBackGuard, clock: Callable[[], datetime]
+        self,
+        engine: AsyncEngine,
+        keys: LogKeys,
+        directory: Directory,
+        guard: RollBackGuard,
+        clock: Callable[[], datetime],
     ) -> None:
         self._engine = engine
-        self._identity = identity
+        self._keys = keys
+        self._directory = directory
         self._guard = guard
         self._clock = clock
         self._vouched: _Vouched | None = None
@@ -82,11 +89,13 @@ class Publication:
         known = self._vouched
         if note is None or not self._guard.is_newest(note):
             # Grown by another process, or put back to what it was: then it must not be said to be the newest.
+            await self._directory.current(connection)
             await self._guard.confront(connection, published, note)
         if note is None:
             return None
         if known is None or known.size != size or self._is_old(known):
-            signed = self._identity.vouch(notes.parse(note.encode()), int(now.timestamp()))
+            signer = self._keys.signer(self._directory.membership, size)
+            signed = signer.vouch(notes.parse(note.encode()), int(now.timestamp()))
             known = self._vouched = _Vouched(size, now, str(signed))
         return known
 

@@ -8,13 +8,16 @@ admins' statement that names them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from sharing_protocol import notes
+from sharing_protocol import notes, strict_json
 from sharing_protocol.errors import Malformed, Refused
-from sharing_protocol.keys import PublicKey
-from sharing_protocol.statements.membership import LogIdentity
+from sharing_protocol.keys import PublicKey, Signer
+from sharing_protocol.statements.header import StrictModel
+from sharing_protocol.statements.membership import LogIdentity, prove_possession
 
 LOG_ROLE, TIMESTAMP_ROLE = "log", "timestamp"
 """As what a log's new keys prove that somebody holds them; the subject is the origin."""
@@ -69,6 +72,33 @@ class LogHistory:
         """Every key that ever signed as this log."""
         for term in self.terms:
             yield from keys_of(term.log)
+
+
+class LogCard(StrictModel):
+    """What a hub's operator hands to the admins: the log's next keys, and proof that somebody holds them."""
+
+    format: Literal["stillwatch-log-card/1"] = "stillwatch-log-card/1"
+    origin: str
+    log_key: str
+    log_key_proof: str
+    timestamp_key: str
+    timestamp_key_proof: str
+
+
+def log_card(log: LogIdentity, log_key: Signer, timestamp_key: Signer) -> LogCard:
+    """The card of a pair of keys."""
+    return LogCard(
+        origin=log.origin,
+        log_key=log.log_key,
+        log_key_proof=prove_possession(LOG_ROLE, log.origin, log_key),
+        timestamp_key=log.timestamp_key,
+        timestamp_key_proof=prove_possession(TIMESTAMP_ROLE, log.origin, timestamp_key),
+    )
+
+
+def mark_of(card: StrictModel) -> str:
+    """A short mark of everything that a card says, for two people to compare by another channel: 16 hex digits."""
+    return hashlib.sha256(strict_json.dumps(card.model_dump(mode="json"))).hexdigest()[:16]
 
 
 def keys_of(log: LogIdentity) -> tuple[PublicKey, PublicKey]:

@@ -335,7 +335,7 @@ def _change_log(membership: Membership, statement: ChangeLog, index: int) -> Mem
     if forum is None:
         raise Refused("not_founded", "there is no forum yet")
     body = statement.body
-    log = LogIdentity(origin=forum.log.origin, log_key=body.log_key, timestamp_key=body.timestamp_key)
+    log = body.named(forum.log.origin)
     check_log_identity(log, "body")
     used = {*forum.logs.public_keys(), *(known.public_key for known in membership.keys.values())}
     proofs = ((LOG_ROLE, body.log_key_proof), (TIMESTAMP_ROLE, body.timestamp_key_proof))

@@ -24,6 +24,7 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.keys import PublicKey
+from sharing_protocol.log_keys import mark_of
 from sharing_protocol.membership import ADMIN_ROLE, Membership, after
 from sharing_protocol.notes import VerifierKey
 from sharing_protocol.statements import Admin, Found, MembershipStatement, new_id
@@ -114,7 +115,7 @@ def admit(
     header = first_version(session, "member", session.forum.id, session.now, card.member)
     body = {"name": card.name, "keys": [registration(key) for key in card.keys], "reason": reason}
     if not as_json:
-        say(f"The request's mark is {cards.fingerprint(card)}")
+        say(f"The request's mark is {mark_of(card)}")
     _propose(session, membership_statement(header, "membership.admit", body), as_json)
 
 

@@ -18,6 +18,7 @@ from member_client.home import Settings, check_hub_url
 from member_client.keystore import ask_passphrase
 from member_client.session import Session
 from member_client.sync.store import state_of
+from sharing_protocol.log_keys import mark_of
 from sharing_protocol.membership import ADMIN_ROLE
 from sharing_protocol.statements import Role, new_id
 
@@ -68,7 +69,7 @@ def init(
     text = cards.write(card)
     if out is not None:
         out.write_text(text, "utf-8")
-    mark = cards.fingerprint(card)
+    mark = mark_of(card)
     if as_json:
         output.print_json(
             {

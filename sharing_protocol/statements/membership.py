@@ -96,6 +96,10 @@ class ChangeLogBody(StrictModel):
     timestamp_key_proof: Base64Text
     reason: Line
 
+    def named(self, origin: str) -> LogIdentity:
+        """The identity of the log with this origin and these keys."""
+        return LogIdentity(origin=origin, log_key=self.log_key, timestamp_key=self.timestamp_key)
+
 
 class AdmitBody(StrictModel):
     """A lab and its first keys, at least one of them an owner's."""
