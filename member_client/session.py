@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from member_client.errors import InvalidInput
+from filelock import FileLock, Timeout
+
+from member_client.errors import HubUnreachable, InvalidInput
 from member_client.home import Home, Settings
 from member_client.hub_connection import ATTEMPTS, HubConnection
 from member_client.keystore import KeyStore, StoredKey
@@ -18,8 +20,10 @@ from member_client.sync.following import Progress, SyncReport, follow
 from member_client.sync.store import Store
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.keys import PrivateKey
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
-from sharing_protocol.statements.membership import LogIdentity
+
+_LOCK_SECONDS = 120.0
 
 
 @dataclass
@@ -113,11 +117,23 @@ class Session:
             progress=progress,
         )
 
+    def catch_up(self) -> None:
+        """Follow the log once, while no other run does; what else is new there, the next run tells.
+
+        Raises:
+            ClientError: see `following.follow`; or another run does not end.
+        """
+        try:
+            with FileLock(self.home.sync_lock, timeout=_LOCK_SECONDS, mode=0o600), self.connect() as hub:
+                self.sync(hub)
+        except Timeout as error:
+            raise HubUnreachable("another sync of this home does not end", "wait for it, and try again") from error
+
     def pin(self, fingerprint: str) -> None:
         """Fix the forum that this home follows; see `Home.pin`."""
         self.settings = self.home.pin(fingerprint)
 
-    def keep_evidence(self, misbehaviour: Misbehaviour, log: LogIdentity | None) -> Path:
+    def keep_evidence(self, misbehaviour: Misbehaviour, logs: LogHistory | None) -> Path:
         """Write an evidence file into this home."""
         settings = self.settings
-        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, log, settings.hub, self.clock())
+        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, logs, settings.hub, self.clock())

@@ -30,6 +30,7 @@ from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.wire import Receipt
 
+RETIRED_KEY = "retired_key"
 MAX_SKEW_SECONDS = 300
 """How far in the future a cosignature's time may be before it is a lie rather than a clock."""
 
@@ -112,7 +113,7 @@ def retired_key(evidence: dict[str, str], since: int) -> Misbehaviour:
     """The refusal of a checkpoint whose tree contains, at index `since`, the statement that took its key away."""
     return Misbehaviour(
         Fault.FORGE,
-        "retired_key",
+        RETIRED_KEY,
         f"the checkpoint is signed by a key that the log gave up at entry {since}, which it covers: somebody else has "
         "that key",
         evidence,

@@ -13,7 +13,7 @@ from member_client.cli import output
 from member_client.cli.key import registration
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.sync import bring_up_to_date
-from member_client.errors import InvalidInput
+from member_client.errors import HubUnreachable, InvalidInput
 from member_client.forum import cards, proposals
 from member_client.forum.explaining import explain, headline, name_of
 from member_client.forum.proposals import Outcome, membership_statement
@@ -24,11 +24,12 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.keys import PublicKey
-from sharing_protocol.log_keys import mark_of
+from sharing_protocol.log_keys import LogCard, mark_of
 from sharing_protocol.membership import ADMIN_ROLE, Membership, after
 from sharing_protocol.notes import VerifierKey
 from sharing_protocol.statements import Admin, Found, MembershipStatement, new_id
 from sharing_protocol.statements.header import format_timestamp
+from sharing_protocol.wire import LOG_KEYS_MISSING
 
 app = typer.Typer(help="Found the forum and manage its membership, m of n admins together.", no_args_is_help=True)
 
@@ -189,6 +190,25 @@ def change_admins(
     _propose(session, membership_statement(header, "membership.change_admins", body), as_json)
 
 
+@app.command("change-log-keys")
+def change_log_keys(
+    card: Annotated[Path, typer.Argument(help="The card that `stillwatch-hub next-keys` wrote at the hub.")],
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose other keys for the log. Compare the card's mark with the hub's operator by another channel first."""
+    session = _synced(home)
+    log = cards.read(card, LogCard)
+    if log.origin != session.forum.log.origin:
+        raise InvalidInput(f"{card} is of the log {log.origin}, and the forum's is {session.forum.log.origin}")
+    body = {**log.model_dump(exclude={"format", "origin"}), "reason": reason}
+    header = next_version(session, session.forum.id, session.forum.id, session.now)
+    if not as_json:
+        say(f"The card's mark is {mark_of(log)}")
+    _propose(session, membership_statement(header, "membership.change_log", body), as_json)
+
+
 @app.command()
 def pending(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the proposals that wait for signatures, each checked here."""
@@ -321,7 +341,12 @@ def log(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def _synced(home: Path | None) -> Session:
     session = open_session(home)
-    bring_up_to_date(session)
+    try:
+        bring_up_to_date(session)
+    except HubUnreachable as error:
+        if error.reason != LOG_KEYS_MISSING:
+            raise
+        output.errors.print(f"{error}: going by what this home has read before", style="yellow")
     return session
 
 

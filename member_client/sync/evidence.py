@@ -13,20 +13,20 @@ from pathlib import Path
 from member_client.home import write_privately
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.keys import encode_base64
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.statements.header import format_timestamp
-from sharing_protocol.statements.membership import LogIdentity
 
 FORMAT = "stillwatch-evidence/1"
 MAX_FILES = 200
 MAX_BYTES = 256 * 1024 * 1024
 
 
-def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, log: LogIdentity | None, hub: str, now: float) -> Path:
+def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, logs: LogHistory | None, hub: str, now: float) -> Path:
     """Write an evidence file.
 
     Args:
         forum: the pinned fingerprint.
-        log: the log's keys, when they are known; they make the file checkable on its own.
+        logs: the log's keys, when they are known; they make the file checkable on its own.
         hub: where it came from.
         now: POSIX seconds.
 
@@ -43,12 +43,20 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, log: LogIdentity 
         "seen_at": format_timestamp(seen),
         "hub": hub,
         "forum": forum,
-        "log": log.model_dump(mode="json") if log else None,
+        "log": logs.current.model_dump(mode="json") if logs else None,
+        **_former_keys(logs),
         "documents": misbehaviour.evidence,
     }
     path = _path(folder, misbehaviour, f"{seen:%Y%m%dT%H%M%SZ}")
     write_privately(path, json.dumps(document, indent=2, ensure_ascii=False).encode())
     return path
+
+
+def _former_keys(logs: LogHistory | None) -> dict[str, object]:
+    """All keys that the log had, with the index of the entry that named them, if there was more than one pair."""
+    if logs is None or len(logs.terms) == 1:
+        return {}
+    return {"log_keys": [{"since": term.since, **term.log.model_dump(mode="json")} for term in logs.terms]}
 
 
 def entry_document(entry: bytes) -> dict[str, str]:

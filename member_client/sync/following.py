@@ -1,9 +1,9 @@
 """Bringing the local store up to the hub's newest checkpoint, believing nothing on the way.
 
-`follow` is the order of the design's rule 5, each step one call: checkpoint signature and origin, freshness,
-consistency with the last checkpoint believed and with every receipt, then batch by batch every entry into the signed
-root, its statement, its authority, its version chain. A batch and the cursor after it are one transaction. Whatever
-fails leaves the last good state in force and its evidence on disk.
+`follow` is the order of the design's rule 5, each step one call: checkpoint signature and origin (`handing_over`),
+freshness, consistency with the last checkpoint believed and with every receipt, then batch by batch every entry into
+the signed root, its statement, its authority, its version chain. A batch and the cursor after it are one transaction.
+Whatever fails leaves the last good state in force and its evidence on disk.
 
 An entry that is rejected (`judging`) stops nothing. But an honest hub would not have sequenced it, so every run says
 so, with evidence, until somebody was told: a hub cannot talk its way past it by failing at the right moment.
@@ -21,7 +21,8 @@ from member_client.errors import ClientError, HubUnreachable, InvalidInput, Refu
 from member_client.hub_connection import HubConnection
 from member_client.sync.accusations import accusations
 from member_client.sync.batches import BUNDLES_PER_BATCH, verified_batches
-from member_client.sync.judging import REJECTED, judge_anew, judge_batch
+from member_client.sync.handing_over import open_newest
+from member_client.sync.judging import REJECTED, judge_anew, judge_batch, put_back
 from member_client.sync.promises import check_promises
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
 from sharing_protocol import envelope as envelopes
@@ -29,16 +30,16 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import encode_base64
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.notes import parse as parse_note
 from sharing_protocol.statements import Found
-from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
-from sharing_protocol.trust import TrustedCheckpoint, check_consistency, check_freshness, open_checkpoint
+from sharing_protocol.trust import RETIRED_KEY, TrustedCheckpoint, check_consistency, check_freshness
 from sharing_protocol.wire import HALTED, Receipt
 
-KeepEvidence = Callable[[Misbehaviour, LogIdentity | None], Path]
+KeepEvidence = Callable[[Misbehaviour, LogHistory | None], Path]
 Progress = Callable[[int, int], None]
 """Told `(entries stored, entries there are)` after every batch."""
 
@@ -98,21 +99,23 @@ def follow(
         HubUnreachable, RefusedByHub: no usable answer.
         InvalidInput: the local store belongs to another forum, or is damaged.
     """
-    log: LogIdentity | None = None
+    logs: LogHistory | None = None
     trusted: TrustedCheckpoint | None = None
+    last_good = store.trusted()
     report = SyncReport(store.cursor, store.cursor, 0.0)
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as verifiers:
             if store.is_of_other_understanding:
                 judge_anew(store, verifiers)
-            log = _log_identity(store, hub, fingerprint)
-            trusted = open_checkpoint(hub.checkpoint() if note is None else note, log)
+            logs = _known_logs(store, hub, fingerprint)
+            data = hub.checkpoint() if note is None else note
+            trusted, logs = open_newest(data, logs, store, hub, fingerprint)
             check_freshness(trusted, clock(), max_age)
             tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
-            check_consistency(store.trusted(), trusted, tree)
-            kept = check_promises(store, trusted, tree, log)
+            check_consistency(last_good, trusted, tree)
+            kept = check_promises(store, trusted, tree, logs)
             for batch in verified_batches(store, hub, tree, bundles_per_batch):
-                judge_batch(store, batch, fingerprint, trusted, verifiers)
+                judge_batch(store, batch, fingerprint, trusted, verifiers, logs)
                 if progress is not None:
                     progress(store.cursor, tree.size)
         with store.transaction():
@@ -124,14 +127,16 @@ def follow(
             misbehaviour.evidence.setdefault("checkpoint", trusted.note)
         if misbehaviour.fault in (Fault.ROLL_BACK, Fault.FORK):
             _remind(store, hub)
-        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, log)) from misbehaviour
+        if misbehaviour.code == RETIRED_KEY and store.cursor != report.previous:
+            put_back(store, report.previous, last_good)
+        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, logs)) from misbehaviour
     except (HubUnreachable, RefusedByHub) as error:
         if isinstance(error, HubUnreachable) and error.reason in HALTED:
             _remind(store, hub)
         if not store.count_refused(store.reported).get(REJECTED):
             raise
         report.interruption = error
-    _report_refused(store, report, log, keep_evidence)
+    _report_refused(store, report, logs, keep_evidence)
     return report
 
 
@@ -151,16 +156,16 @@ def acknowledge(store: Store, report: SyncReport) -> None:
             store.set_reported(report.cursor)
 
 
-def _report_refused(store: Store, report: SyncReport, log: LogIdentity | None, keep_evidence: KeepEvidence) -> None:
+def _report_refused(store: Store, report: SyncReport, logs: LogHistory | None, keep_evidence: KeepEvidence) -> None:
     report.cursor = store.cursor
     report.counts = store.count_refused(store.reported)
     rejected = store.refused(store.reported, REJECTED)
     others = [entry for entry in store.refused(store.reported) if entry.verdict != REJECTED]
     report.refused = [*rejected, *others][:MAX_LISTED]
-    report.evidence = [keep_evidence(accusation, log) for accusation in accusations(store, rejected)]
+    report.evidence = [keep_evidence(accusation, logs) for accusation in accusations(store, rejected)]
 
 
-def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIdentity:
+def _known_logs(store: Store, hub: HubConnection, fingerprint: str) -> LogHistory:
     """The log's keys: from the store, or at first contact from a founding statement that has the pinned hash."""
     if store.fingerprint not in (None, fingerprint):
         raise InvalidInput(f"the local store is of forum {store.fingerprint}", "use another --home for another forum")
@@ -170,7 +175,7 @@ def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIden
             raise InvalidInput(
                 f"the local store is of forum {forum.fingerprint}", "move store.sqlite away and sync anew"
             )
-        return forum.log
+        return forum.logs
     try:
         content, width = hub.bundle(Bundle(0, 1))
     except Misbehaviour as error:
@@ -185,4 +190,4 @@ def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> LogIden
         raise Misbehaviour(Fault.FORGE, error.code, f"the founding statement: {error.detail}", evidence) from error
     if not isinstance(admission, Admission) or not isinstance(admission.statement, Found):
         raise Misbehaviour(Fault.FORGE, "not_founded", "entry 0 does not found a forum", evidence)
-    return admission.statement.body.log
+    return LogHistory.of(admission.statement.body.log)

@@ -19,10 +19,11 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import PublicKey
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import MembershipStatement, Sighting, Statement, Unknown, Withdrawal
-from sharing_protocol.trust import TrustedCheckpoint
+from sharing_protocol.trust import TrustedCheckpoint, check_keys
 
 REJECTED, NOT_UNDERSTOOD = "rejected", "not understood"
 
@@ -41,38 +42,63 @@ _RESTS_ON_STATE = frozenset(
 
 
 def judge_batch(
-    store: Store, batch: Batch, fingerprint: str, trusted: TrustedCheckpoint, verifiers: ThreadPoolExecutor
+    store: Store,
+    batch: Batch,
+    fingerprint: str,
+    trusted: TrustedCheckpoint,
+    verifiers: ThreadPoolExecutor,
+    logs: LogHistory,
 ) -> None:
     """Decide on each entry in order, and commit all of it with the cursor behind it.
 
     If this process dies before the commit, the store is as it was and the next run fetches the batch again; if it dies
     after, the next run goes on behind it. Nothing else is written on the way.
 
+    Args:
+        logs: the keys by which `trusted` was opened.
+
     Raises:
-        Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum.
+        Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum, or an entry takes away
+            the key that signed the tree.
     """
     with store.transaction():
         membership = _judge(store, batch, store.membership(), verifiers)
         if batch.start == 0:
             _check_founded(membership, fingerprint, batch.entries[0], trusted)
+        _check_keys(membership, logs, batch, trusted)
         store.set_membership(membership)
         store.advance(fingerprint, trusted, batch.start + len(batch.entries))
 
 
 def judge_anew(store: Store, verifiers: ThreadPoolExecutor) -> None:
     """Judge every stored entry again, in one transaction; what is rejected only now counts as unreported."""
-    cursor, reported = store.cursor, store.reported
     with store.transaction():
-        store.forget_verdicts()
-        membership = Membership()
-        for start in range(0, cursor, _JUDGED_AT_A_TIME):
-            entries = store.entries(start, start + _JUDGED_AT_A_TIME)
-            before = _rejected(store, start)
-            batch = Batch(start, entries, [leaf_hash(entry) for entry in entries])
-            membership = _judge(store, batch, membership, verifiers)
-            reported = min(reported, *(_rejected(store, start) - before), cursor)
-        store.set_membership(membership)
-        store.set_reported(reported)
+        _judge_stored(store, verifiers)
+
+
+def put_back(store: Store, cursor: int, trusted: TrustedCheckpoint | None) -> None:
+    """Undo the batches of a run whose checkpoint turned out to be nobody's: the store is as it was before.
+
+    Args:
+        cursor, trusted: how far the entries were stored, and which checkpoint was believed.
+    """
+    with ThreadPoolExecutor() as verifiers, store.transaction():
+        store.cut(cursor, trusted)
+        _judge_stored(store, verifiers)
+
+
+def _judge_stored(store: Store, verifiers: ThreadPoolExecutor) -> None:
+    cursor, reported = store.cursor, store.reported
+    store.forget_verdicts()
+    membership = Membership()
+    for start in range(0, cursor, _JUDGED_AT_A_TIME):
+        entries = store.entries(start, start + _JUDGED_AT_A_TIME)
+        before = _rejected(store, start)
+        batch = Batch(start, entries, [leaf_hash(entry) for entry in entries])
+        membership = _judge(store, batch, membership, verifiers)
+        reported = min(reported, *(_rejected(store, start) - before), cursor)
+    store.set_membership(membership)
+    store.set_reported(reported)
 
 
 def _rejected(store: Store, start: int) -> set[int]:
@@ -97,6 +123,17 @@ def _check_founded(membership: Membership, fingerprint: str, entry: bytes, trust
             "entry 0 of the signed log does not found the pinned forum",
             {**entry_document(entry), "checkpoint": trusted.note},
         )
+
+
+def _check_keys(membership: Membership, logs: LogHistory, batch: Batch, trusted: TrustedCheckpoint) -> None:
+    if membership.forum is None:
+        return
+    found = membership.forum.logs
+    try:
+        check_keys(trusted, logs, found)
+    except Misbehaviour as misbehaviour:
+        misbehaviour.evidence.update(entry_document(batch.entries[found.terms[-1].since - batch.start]))
+        raise
 
 
 def _parse(entry: bytes) -> Envelope | Malformed:

@@ -150,6 +150,17 @@ class Store:
             (fingerprint, trusted.note, trusted.timestamp, cursor, statements.understanding()),
         )
 
+    def cut(self, cursor: int, trusted: TrustedCheckpoint | None) -> None:
+        """Forget the entries from `cursor` on, and believe this checkpoint again; not what they led to."""
+        self._database.execute("DELETE FROM entries WHERE idx >= ?", (cursor,))
+        if trusted is None:
+            self._database.execute("DELETE FROM log_state")
+            return
+        self._database.execute(
+            "UPDATE log_state SET checkpoint = ?, timestamp = ?, cursor = ?, reported = min(reported, ?)",
+            (trusted.note, trusted.timestamp, cursor, cursor),
+        )
+
     @property
     def reported(self) -> int:
         """Up to which index, not including it, refused entries were reported to whoever runs this client."""

@@ -56,6 +56,7 @@ class LyingHub:
         shown: how many of them the checkpoint covers; None for all.
         clock: POSIX seconds that its timestamps say.
         lie: changes an answer before it is sent.
+        keys: the log key and the timestamp key that sign.
     """
 
     def __init__(self, entries: list[bytes]) -> None:
@@ -63,6 +64,7 @@ class LyingHub:
         self.shown: int | None = None
         self.clock: Callable[[], float] = time.time
         self.lie: Lie = truth
+        self.keys = LOG_KEY, TIMESTAMP_KEY
         self.requests: list[str] = []
         hub = self
 
@@ -112,8 +114,8 @@ class LyingHub:
         """A checkpoint over these entries, signed and timestamped with the log's own keys."""
         covered = self.entries[: self.shown] if entries is None else entries
         root = root_from_leaves(leaf_hash(entry) for entry in covered)
-        note = checkpoints.sign(Checkpoint(origin, len(covered), root), LOG_KEY)
-        return str(checkpoints.cosign(note, origin, TIMESTAMP_KEY, int(self.clock()))).encode()
+        note = checkpoints.sign(Checkpoint(origin, len(covered), root), self.keys[0])
+        return str(checkpoints.cosign(note, origin, self.keys[1], int(self.clock()))).encode()
 
     def answer(self, path: str) -> Answer:
         """The honest answer to a GET."""
