@@ -375,8 +375,13 @@ def _revoke(membership: Membership, statement: RevokeKey, index: int) -> Members
     key = membership.keys.get(body.key_id)
     if key is None or key.holder != member.id:
         raise Refused("unknown_key", f"{member.name} has no key with id {body.key_id[:16]}…", "body.key_id")
-    if key.revoked_at is not None:
-        raise Refused("bad_transition", f"that key was revoked at entry {key.revoked_at}", "body.key_id")
+    if key.revoked_at is not None and not _reaches_further(key, body.suspect_from):
+        raise Refused(
+            "bad_transition",
+            f"that key was revoked at entry {key.revoked_at}; what can still be said of it is that it is suspect from an "
+            "earlier entry on",
+            "body.key_id",
+        )
     if body.suspect_from is not None and body.suspect_from > index:
         raise Refused(
             "suspect_from_in_future",
@@ -386,8 +391,14 @@ def _revoke(membership: Membership, statement: RevokeKey, index: int) -> Members
     owners = [other for other in membership.keys_of(member.id) if other.role == Role.OWNER]
     if owners == [key] and statement.author == member.id:
         raise Refused("no_owner_key", "this is the lab's last owner key; add another first, or ask the admins")
-    revoked = replace(key, revoked_at=index, suspect_from=body.suspect_from)
+    since = index if key.revoked_at is None else key.revoked_at
+    revoked = replace(key, revoked_at=since, suspect_from=body.suspect_from)
     return replace(membership, keys={**membership.keys, body.key_id: revoked})
+
+
+def _reaches_further(key: RegisteredKey, suspect_from: int | None) -> bool:
+    """Whether this says more than is known: a key that went out of use may turn out to have been stolen before."""
+    return suspect_from is not None and (key.suspect_from is None or suspect_from < key.suspect_from)
 
 
 def _register(

@@ -165,7 +165,7 @@ def revoke_key(
     """Propose to revoke a lab's key."""
     session = _synced(home)
     member = proposals.find_member(session, lab)
-    key_id = proposals.find_key(session, member.id, key)
+    key_id = proposals.find_key(session, member.id, key, revoked_too=suspect_from is not None)
     body = {"key_id": key_id, "reason": reason, "suspect_from": suspect_from}
     header = next_version(session, member.id, session.forum.id, session.now)
     _propose(session, membership_statement(header, "membership.revoke_key", body), as_json)

@@ -98,10 +98,14 @@ def revoke(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Revoke a key of this lab: it signs nothing from there on. Signed by the owner key."""
+    """Revoke a key of this lab: it signs nothing from there on. Signed by the owner key.
+
+    With --suspect-from, also of a key that was revoked before: what it signed from there on leaves force everywhere,
+    until it is signed anew (`stillwatch pattern resign`).
+    """
     session = open_session(home)
     bring_up_to_date(session)
-    key_id = find_key(session, _member(session), key)
+    key_id = find_key(session, _member(session), key, revoked_too=suspect_from is not None)
     body = {"key_id": key_id, "reason": reason, "suspect_from": suspect_from}
     _report(_publish(session, "membership.revoke_key", body), "revoked", as_json)
 

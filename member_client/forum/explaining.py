@@ -99,7 +99,10 @@ def _revocation(statement: RevokeKey, membership: Membership, name: str) -> list
     body = statement.body
     key = membership.keys.get(body.key_id)
     role = key.role if key is not None else "unknown"
-    lines = [f"REVOKE the {role} key {body.key_id[:16]}… of {name}: it signs nothing from here on"]
+    if key is not None and key.revoked_at is not None:
+        lines = [f"REPORT the revoked {role} key {body.key_id[:16]}… of {name} as compromised"]
+    else:
+        lines = [f"REVOKE the {role} key {body.key_id[:16]}… of {name}: it signs nothing from here on"]
     if body.suspect_from is not None:
         lines.append(
             f"  records that it signed from entry {body.suspect_from} on are suspect and leave force everywhere"

@@ -411,6 +411,17 @@ class Store:
         self._database.executemany("UPDATE receipts SET settled = 1 WHERE entry = ?", [(entry,) for entry in entries])
 
 
+def why_suspect(version: StoredVersion, membership: Membership) -> str:
+    """What makes a record version suspect, in words; "" if nothing does."""
+    key = membership.keys.get(version.signer)
+    if key is None or key.suspect_from is None or version.index < key.suspect_from:
+        return ""
+    return (
+        f"its key {version.signer[:16]}… was reported compromised from entry {key.suspect_from} on; it is out of force "
+        "until its lab signs it anew"
+    )
+
+
 def _stored_version(row: tuple[Any, ...]) -> StoredVersion:
     values = list(row)
     values[_TECHNIQUES] = tuple(json.loads(values[_TECHNIQUES]))
@@ -423,12 +434,10 @@ def state_of(version: StoredVersion, membership: Membership, now: datetime) -> s
     `suspect` means that its key was reported compromised from an index at or below the record's.
     """
     moment = format_timestamp(now)
-    key = membership.keys.get(version.signer)
-    suspect = key is not None and key.suspect_from is not None and version.index >= key.suspect_from
     reasons = (
         ("superseded", version.version < version.newest),
         ("withdrawn", version.withdrawn_at is not None),
-        ("suspect", suspect),
+        ("suspect", bool(why_suspect(version, membership))),
         ("expired", version.valid_until <= moment),
         ("not yet valid", version.valid_from > moment),
         ("unsound", bool(version.trial)),

@@ -22,7 +22,7 @@ def make_home(folder: Path, box: ForumInABox, lab: Lab) -> Path:
     assert box.fingerprint is not None
     home.save(Settings(hub=box.hub.url, forum=box.fingerprint, name=lab.name, member=lab.id))
     for role in ("owner", "analyst", "sync"):
-        _keep_key(home, role, getattr(lab, role))
+        keep_key(folder, role, getattr(lab, role))
     return folder
 
 
@@ -33,13 +33,14 @@ def make_admin_home(folder: Path, box: ForumInABox, name: str) -> Path:
     home.keys.mkdir(mode=0o700)
     assert box.fingerprint is not None
     home.save(Settings(hub=box.hub.url, forum=box.fingerprint, name=name, member=""))
-    _keep_key(home, "admin", name)
+    keep_key(folder, "admin", name)
     return folder
 
 
-def _keep_key(home: Home, role: str, name: str) -> None:
+def keep_key(folder: Path, role: str, name: str) -> None:
+    """Put the key of this name into a home."""
     private = key(name)
-    path = home.keys / f"{role}-{private.public_key.key_id[:8]}.pem"
+    path = Home(folder).keys / f"{role}-{private.public_key.key_id[:8]}.pem"
     pem = private.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_privately(path, pem)
     write_privately(path.with_suffix(".pub"), f"{private.public_key}\n".encode())

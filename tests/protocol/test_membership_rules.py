@@ -394,7 +394,7 @@ def test_a_key_that_is_not_the_labs_cannot_be_revoked() -> None:
 def test_a_key_is_revoked_once() -> None:
     log = forum_of_two_labs()
     log.say("membership.revoke_key", AURORA, FORUM, revoke_body("Aurora sync"), TWO)
-    document = log.next("membership.revoke_key", AURORA, FORUM, revoke_body("Aurora sync", suspect_from=0))
+    document = log.next("membership.revoke_key", AURORA, FORUM, revoke_body("Aurora sync"))
     refuses(log, signed(document, *TWO), "bad_transition", "body.key_id")
 
 
