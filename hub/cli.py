@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import secrets
 import signal
 import sys
@@ -37,6 +36,8 @@ from hub.identity import HubIdentity, further_pairs, make_further
 from hub.logs import configure
 from hub.serving import HubServer, listen, url_of
 from hub.settings import read_settings
+from sharing_protocol.errors import Malformed
+from sharing_protocol.fingerprints import parse_fingerprint
 from sharing_protocol.log_keys import mark_of
 
 EXIT_CODES = """
@@ -106,15 +107,18 @@ def config(
 
 @commands.command()
 def bind(
-    fingerprint: Annotated[str, typer.Argument(help="The forum's fingerprint, as its admins read it to you.")],
+    fingerprint: Annotated[
+        list[str], typer.Argument(help="The forum's fingerprint, as its admins read it to you: hex digits or 24 words.")
+    ],
     home: OptionalHome = None,
     database_url: DatabaseUrl = None,
     config: ConfigFile = None,
 ) -> None:
     """Say which forum may be founded on this hub, while its log is empty."""
-    fingerprint = re.sub(r"[\s:]", "", fingerprint).lower()
-    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
-        raise typer.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="FINGERPRINT")
+    try:
+        named = parse_fingerprint(" ".join(fingerprint))
+    except Malformed as error:
+        raise typer.BadParameter(error.detail, param_hint="FINGERPRINT") from error
     with open_database(home, read_settings(home, config, database_url=database_url)) as url:
         migrate(url)
         engine = make_command_engine(url)
@@ -122,12 +126,12 @@ def bind(
             with engine.begin() as connection:
                 founded = binding_store.founded_forum(connection)
                 if founded is None:
-                    binding_store.bind(connection, fingerprint)
+                    binding_store.bind(connection, named)
         finally:
             engine.dispose()
-    if founded is not None and founded != fingerprint:
+    if founded is not None and founded != named:
         raise HubError("already_founded", f"this hub's log belongs to the forum {founded} for ever")
-    say(f"bound to the forum {fingerprint}" if founded is None else "that forum is founded here already")
+    say(f"bound to the forum {named}" if founded is None else "that forum is founded here already")
 
 
 @commands.command()

@@ -378,7 +378,7 @@ def _revoke(membership: Membership, statement: RevokeKey, index: int) -> Members
     if key.revoked_at is not None and not _reaches_further(key, body.suspect_from):
         raise Refused(
             "bad_transition",
-            f"that key was revoked at entry {key.revoked_at}; what can still be said of it is that it is suspect from an "
+            f"that key was revoked at entry {key.revoked_at}; all that can be added is that it is suspect, from an "
             "earlier entry on",
             "body.key_id",
         )

@@ -11,7 +11,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.key import registration
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import HomeOption, JsonOption, QrOption, open_session, say, say_fingerprint
 from member_client.cli.sync import bring_up_to_date
 from member_client.errors import HubUnreachable, InvalidInput
 from member_client.forum import cards, proposals
@@ -47,6 +47,7 @@ def found(
     threshold: Annotated[int, typer.Option(min=1, help="How many admins must sign together.")] = 2,
     out: Annotated[Path, typer.Option("--output", "-o", help="The founding file to write.")] = Path("founding.json"),
     submit: Annotated[Path | None, typer.Option(help="Submit this founding file; enough admins signed it.")] = None,
+    qr: QrOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,7 +58,7 @@ def found(
     """
     session = open_session(home)
     if submit is not None:
-        _submit_founding(session, submit, as_json)
+        _submit_founding(session, submit, qr, as_json)
         return
     if not (name and log_key and timestamp_key and admin):
         raise InvalidInput("--name, --log-key, --timestamp-key and --admin are needed", "or --submit FILE")
@@ -78,9 +79,10 @@ def found(
     _explain(statement, Membership())
     say(f"Signed and written to {out}. The other admins sign it: stillwatch forum sign {out}", "green")
     say(f"The forum's fingerprint: {signed.payload_sha256}")
+    say_fingerprint(signed.payload_sha256, qr=qr)
 
 
-def _submit_founding(session: Session, path: Path, as_json: bool) -> None:
+def _submit_founding(session: Session, path: Path, qr: bool, as_json: bool) -> None:
     signed, statement = proposals.parse_signed(_read(path))
     if not isinstance(statement, Found):
         raise InvalidInput(f"{path} is not a founding file")
@@ -92,6 +94,7 @@ def _submit_founding(session: Session, path: Path, as_json: bool) -> None:
         return
     say(f"{statement.body.name} is founded", "green")
     say(f"Labs pin this fingerprint: {signed.payload_sha256}")
+    say_fingerprint(signed.payload_sha256, qr=qr)
 
 
 def _check_founding(statement: MembershipStatement) -> None:
@@ -268,6 +271,7 @@ def _sign_file(session: Session, path: Path, yes: bool, as_json: bool) -> None:
         return
     say(f"Signed: {len(more.signatures)} of {statement.body.threshold} signatures", "green")
     say(f"The forum's fingerprint: {more.payload_sha256}")
+    say_fingerprint(more.payload_sha256, qr=False)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from typing import Any
 from sharing_protocol import checkpoints, envelope, merkle, tiles
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
+from sharing_protocol.fingerprints import words_of
 from sharing_protocol.keys import PrivateKey, encode_base64
 from sharing_protocol.request_signing import sign_request
 from sharing_protocol.statements import possession_message
@@ -127,6 +128,7 @@ def _log(log: ForumLog) -> Vectors:
     signed_head = checkpoints.sign(head, LOG_KEY)
     return {
         "fingerprint": log.fingerprint,
+        "fingerprint_words": words_of(log.fingerprint),
         "identity": log_identity(),
         "entries": [entry.decode() for entry in entries],
         "leaf_hashes_hex": [leaf.hex() for leaf in leaves],
