@@ -110,8 +110,9 @@ class LogKeys:
     def _look(self) -> None:
         if self.home is not None:
             known = [pair.log_key.public_key.key_id for pair in self._pairs.values()]
-            for pair in further_pairs(self.home, self.origin, known):
-                self._pairs.setdefault(pair.public, pair)
+            found = further_pairs(self.home, self.origin, known)
+            # A new dictionary, for other threads may be reading the old one.
+            self._pairs = {**self._pairs, **{pair.public: pair for pair in found}}
 
 
 def history_of(membership: Membership) -> LogHistory | None:

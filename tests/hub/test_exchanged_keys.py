@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.trust import check_receipt, open_checkpoint
 from tests.forum import ForumInABox, Lab, RunningHub, code_of, make_identity, pattern_body, running_hub, signed
 from tests.hub.lone_sequencer import sequence_at_once
+from tests.hub.postgres_proxy import Fault, PostgresProxy
 from tests.hub.stored_log import connect, copied, differences, number, rows
 
 CHANGE = 3
@@ -259,6 +261,43 @@ def test_lost_keys_of_another_log_are_not_replaced(exchanged: Exchanged, tmp_pat
     third = make_further(new, "another.example/log")
     with pytest.raises(LogDamaged, match="kept with other keys"):
         sequence_at_once(exchanged.database, third, [], new)
+
+
+@pytest.mark.parametrize("faults", [(Fault.ANSWER_LOST,), (Fault.NOT_SENT, Fault.LATE)], ids=len)
+def test_a_doubtful_commit_of_the_exchange_is_found_out(exchanged: Exchanged, faults: tuple[Fault, ...]) -> None:
+    third = make_further(exchanged.home)
+    with (
+        PostgresProxy(exchanged.database) as proxy,
+        running_hub(proxy.url, exchanged.first, home=exchanged.home) as hub,
+    ):
+        box = at(exchanged, hub)
+        proxy.faults.extend(faults)
+        assert box.exchange_keys(third).index == 5
+        assert tuple(proxy.happened) == faults
+        box.publish(exchanged.lab, pattern_body("Afterwards"))
+        assert served_checkpoint(box).size == 7
+    assert differences(exchanged.database) == []
+
+
+def test_an_exchange_under_load_of_two_processes(exchanged: Exchanged) -> None:
+    """Labs publish through both while the admins exchange the keys through one: every receipt is by the right pair."""
+    lab, count = exchanged.lab, 24
+    with served(exchanged) as box, served(exchanged) as other:
+        third = make_further(exchanged.home)
+        made = [box.record(lab, pattern_body(f"Under load {number}")) for number in range(count)]
+        with ThreadPoolExecutor(8) as threads:
+            answers = [
+                threads.submit((box, other)[number % 2].submit, one, lab.analyst) for number, one in enumerate(made)
+            ]
+            change = box.exchange_keys(third).index
+            got = [wire.Receipt.model_validate_json(answer.result().content) for answer in answers]
+        assert box.logs is not None
+        for receipt, one in zip(got, made, strict=True):
+            size = check_receipt(receipt, one.encode(), box.logs).checkpoint.size
+            pair = third if size > change else exchanged.second
+            assert notes.verify(notes.parse(receipt.checkpoint.encode()), [pair.log_verifier])
+        assert served_checkpoint(box).size == 5 + 1 + count
+    assert differences(exchanged.database) == []
 
 
 # -- roll backs, and who has the old keys --------------------------------------------------------------------------
