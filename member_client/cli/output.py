@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import segno
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +54,8 @@ def say_fingerprint(forum: str, *, qr: bool) -> None:
     """A forum's fingerprint as words to read aloud and, if asked for, as a QR code to scan."""
     say(f"In words: {words_of(forum)}")
     if qr:
+        import segno  # every command would pay for it
+
         segno.make(forum, micro=False).terminal(out=sys.stdout, compact=True)
 
 
