@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: $(VENV)
 $(VENV): $(INSTALLED) ## Install everything, pinned and hash-checked, into .venv (other targets do it when needed)
@@ -40,10 +40,26 @@ run: $(INSTALLED) ## The same forum, left running for you to try; Ctrl-C ends it
 test: $(INSTALLED) ## Run every test (narrow it with ARGS="tests/hub -k receipt")
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
+.PHONY: test-slow
+test-slow: $(INSTALLED) ## Crash it for minutes: 20 kill -9 of hubs and of Postgres, 50 of sync, a full disk
+	STILLWATCH_TEST_KILLS=20 STILLWATCH_TEST_SYNC_KILLS=50 $(BIN)/python -m pytest -s \
+		tests/hub/test_killed_hub.py tests/member_client/test_interrupted_sync.py $(ARGS)
+
+.PHONY: soak
+soak: $(INSTALLED) ## A forum's day in miniature, with faults: OPERATIONS=200000 SEED=1
+	$(BIN)/python -m tests.soak.run --operations $(or $(OPERATIONS),200000) $(if $(SEED),--seed $(SEED))
+
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Send the hub what its OpenAPI document says and forbids, for minutes (EXAMPLES=500 SEED=1)
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),500) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 \
 		tests/hub/test_openapi_fuzz.py tests/hub/test_statement_fuzz.py $(ARGS)
+
+.PHONY: fuzz-parsers
+fuzz-parsers: $(INSTALLED) ## Look for bytes that a parser stumbles over, by coverage (RUNS=1000000 of each; Linux)
+	$(BIN)/python -m pip install -qq --require-hashes --no-deps -r tests/fuzz/requirements.lock
+	for target in $$($(BIN)/python tests/fuzz/parsers.py --list); do \
+		echo "$$target"; $(BIN)/python tests/fuzz/parsers.py "$$target" -runs=$(or $(RUNS),1000000) || exit 1; \
+	done
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, types and which package may import which

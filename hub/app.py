@@ -39,6 +39,7 @@ from hub.quotas import Quotas
 from hub.readiness import Readiness
 from hub.rollback import RollBackGuard
 from hub.routes import attach
+from hub.routes.direct import Direct
 from hub.routes.services import Services
 from hub.scraping import HubState, Listener
 from hub.sequencer import Sequencer
@@ -123,6 +124,7 @@ def create_app(
             stack.push_async_callback(writer.dispose)
             stack.callback(intake.close)
             stack.push_async_callback(asyncio.to_thread, instruments.tracing.stop)
+            intake.warm()
             await guard.start()
             stack.push_async_callback(guard.stop)
             await sequencer.start()
@@ -144,12 +146,15 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    attach(application, services)
+    endpoints = attach(application, services)
     for kind in (ProtocolError, HubError, HTTPException, RequestValidationError, *NO_ANSWER):
         application.add_exception_handler(kind, _as_problem)
     application.add_exception_handler(Exception, _as_unforeseen)
     authenticator = Authenticator(readers, directory, guard, clock)
-    gate = Gate(application, authenticator, directory, limits, instruments, settings, _templates(application))
+    direct = Direct(application, endpoints)
+    templates = _templates(application)
+    templates.update((endpoint, path) for (_, path), endpoint in endpoints.items() if endpoint not in templates)
+    gate = Gate(direct, authenticator, directory, limits, instruments, settings, templates)
     return Hub(gate, following, listener, lambda: lifespan(application))
 
 

@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from hub.database import binding_store, nonce_store, proposal_store
+from hub.database import binding_store, proposal_store
+from hub.database.nonce_store import Nonce
 from hub.directory import Directory
 from hub.errors import Denied
 from hub.intake import named_admins
+from hub.nonces import Nonces
 from hub.rollback import RollBackGuard
 from sharing_protocol import envelope as envelopes
 from sharing_protocol.errors import ProtocolError, Refused
@@ -67,6 +69,7 @@ class Authenticator:
         self, engine: AsyncEngine, directory: Directory, guard: RollBackGuard, clock: Callable[[], datetime]
     ) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._nonces = Nonces(engine)
         self._directory = directory
         self._guard = guard
         self._clock = clock
@@ -155,17 +158,14 @@ class Authenticator:
         """See that the request is new, and that its key may still act; say whether the log is halted."""
         # As long again as the window: a clock that is set back must not open it for old requests.
         expires = datetime.fromtimestamp(signed.created + 2 * WINDOW_SECONDS, UTC)
-        async with self._engine.connect() as connection:
-            fresh, last_membership, halted = await nonce_store.remember(
-                connection, signed.key_id, signed.nonce, expires
-            )
-        if not fresh:
+        novelty = await self._nonces.remember(Nonce(signed.key_id, signed.nonce, expires))
+        if not novelty.fresh:
             raise Refused("replayed_request", "this request was received before; sign each request anew")
-        if last_membership > self._directory.membership.as_of:
+        if novelty.last_membership > self._directory.membership.as_of:
             await self._directory.refresh()
             if signed.key_id not in extra:
                 self._directory.membership.current_key(signed.key_id)
-        return halted
+        return novelty.halted
 
 
 def explain(error: Exception) -> str:

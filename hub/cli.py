@@ -51,9 +51,25 @@ commands = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _log = logging.getLogger("hub")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"stillwatch-hub {version('stillwatch')}")
+        raise typer.Exit
+
+
+@commands.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 @commands.command()

@@ -47,16 +47,18 @@ class FairQueue(Generic[T]):
         self._waiting += 1
         self._news.set()
 
+    async def wait(self) -> None:
+        """Wait for items; not once the queue is closed."""
+        while not self._waiting and not self._closed:
+            self._news.clear()
+            await self._news.wait()
+
     async def take(self, most: int) -> list[T]:
         """Wait for items, and take up to `most` of them, in the order of arrival; none once the queue is closed.
 
         If more wait, every share is asked for one in turn, and whose turn it was last is asked last the next time.
         """
-        while not self._waiting:
-            if self._closed:
-                return []
-            self._news.clear()
-            await self._news.wait()
+        await self.wait()
         taken: list[tuple[int, T]] = []
         while self._waiting and len(taken) < most:
             share, items = next(iter(self._shares.items()))

@@ -177,7 +177,7 @@ class Gate:
         else:
             member = self._directory.member_of(recognised.signed.key_id)
             self._limits.check_rates(member, submits=submits)
-        with self._limits.at_work(member, ends) as place:
+        with self._limits.at_work(member, ends, submits=submits) as place:
             exchange.place = exchange.state["place"] = place
             if recognised is not None:
                 body = await _read_body(receive)

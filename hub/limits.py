@@ -5,7 +5,8 @@ then it is a stranger's. What is counted, all of it in this process:
 
 - requests and submissions of a minute, by the kept library `limits`. They are asked about before a nonce is written,
   and counted once the nonce was new: a captured request that is sent again counts against nobody.
-- requests in work at a time, of a member and of all members. Who only waits for the log to grow gives the place up.
+- requests in work at a time, of a member and of all members; the last of these places are for submissions alone, so
+  that no crowd of readers keeps the log from growing. Who only waits for the log to grow gives the place up.
 - strangers in work at a time: a small share of its own. Members that this process knows never need it.
 
 A lab counts as one, whichever of its keys asks; an admin counts by the key.
@@ -25,6 +26,8 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from hub.errors import OverLimit, Overloaded
 from hub.settings import HubSettings
 
+SUBMISSIONS_SHARE = 8
+"""Of so many requests that may be in work, one is a submission."""
 STRANGERS_SHARE = 8
 """For so many requests of members that may be in work, there may be one of a stranger's."""
 
@@ -64,6 +67,7 @@ class Limits:
 
     def __init__(self, settings: HubSettings) -> None:
         self._most = settings.max_at_once
+        self._most_readers = settings.max_at_once - settings.max_at_once // SUBMISSIONS_SHARE
         self._most_each = settings.max_at_once_per_member
         self._most_strangers = max(1, settings.max_at_once // STRANGERS_SHARE)
         self._rates = SlidingWindowCounterRateLimiter(MemoryStorage())
@@ -92,7 +96,7 @@ class Limits:
             self._rates.hit(item, member)
 
     @contextlib.contextmanager
-    def at_work(self, member: str, timeout: asyncio.Timeout) -> Iterator[Place]:
+    def at_work(self, member: str, timeout: asyncio.Timeout, *, submits: bool) -> Iterator[Place]:
         """Give a member's request a place.
 
         Raises:
@@ -101,7 +105,7 @@ class Limits:
         """
         if self._by_member[member] >= self._most_each:
             raise OverLimit("too_many_requests", f"a member may have {self._most_each} requests in work at a time", 1)
-        if self.in_work >= self._most:
+        if self.in_work >= (self._most if submits else self._most_readers):
             raise Overloaded
         self.enter(member)
         try:

@@ -18,7 +18,7 @@ from hub.proofs import TileHashes, tiles_for_proof
 from hub.rollback import RollBackGuard
 from sharing_protocol import notes
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.merkle import inclusion_proof
+from sharing_protocol.merkle import inclusion_proof, leaf_hash
 from sharing_protocol.wire import Receipt
 
 VOUCH_SECONDS = 5
@@ -26,7 +26,9 @@ VOUCH_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Vouched:
+class Vouched:
+    """A checkpoint of `size` entries, with the cosignature that says when it was the newest."""
+
     size: int
     made: datetime
     note: str
@@ -48,9 +50,9 @@ class Publication:
         self._directory = directory
         self._guard = guard
         self._clock = clock
-        self._vouched: _Vouched | None = None
+        self._vouched: Vouched | None = None
 
-    async def checkpoint(self, after: int | None = None) -> str | None:
+    async def checkpoint(self, after: int | None = None) -> Vouched | None:
         """The newest checkpoint, vouched for now; None while the log is empty.
 
         Args:
@@ -59,29 +61,35 @@ class Publication:
         """
         known = self._vouched
         if after is not None and known is not None and known.size > after and not self._is_old(known):
-            return known.note
+            return known
         async with self._engine.connect() as connection:
             if after is not None:  # whoever waited was let in a while ago
                 await self._guard.refuse_if_halted(connection)
-            vouched = await self._newest(connection)
-        return vouched.note if vouched else None
+            return await self._newest(connection)
 
-    async def receipt(self, index: int, *, already_logged: bool = True) -> Receipt:
-        """A receipt for an entry that is in the log."""
+    async def receipt(self, index: int, *, already_logged: bool = True, sent: bytes | None = None) -> Receipt:
+        """A receipt for an entry that is in the log.
+
+        Args:
+            sent: the envelope that it is the answer to; if the entry is not that very envelope, the receipt has it.
+        """
         async with self._engine.connect() as connection:
             vouched = await self._newest(connection)
             if vouched is None or index >= vouched.size:
                 raise LogDamaged(f"entry {index} is beyond the newest checkpoint")
             leaf = await log_store.read_leaf_hash(connection, index)
+            other = sent is not None and leaf_hash(sent) != leaf
+            entry = (await log_store.read_entry(connection, index)).decode() if other else None
             places = tiles_for_proof(index, vouched.size)
             tiles = await log_store.read_tiles(connection, places) if places else {}
         try:
             proof = inclusion_proof(index, vouched.size, TileHashes(tiles))
         except (KeyError, IndexError) as error:
             raise LogDamaged(f"a tile for the proof of entry {index} is missing") from error
-        return make_receipt(index, leaf, proof, vouched.note, already_logged=already_logged)
+        made = make_receipt(index, leaf, proof, vouched.note, already_logged=already_logged)
+        return made.model_copy(update={"envelope": entry}) if entry is not None else made
 
-    async def _newest(self, connection: AsyncConnection) -> _Vouched | None:
+    async def _newest(self, connection: AsyncConnection) -> Vouched | None:
         # The time is taken first: at that time, nothing newer had been read by anyone.
         now, published = self._clock(), self._guard.newest
         newest = await log_store.read_checkpoint(connection)
@@ -96,10 +104,10 @@ class Publication:
         if known is None or known.size != size or self._is_old(known):
             signer = self._keys.signer(self._directory.membership, size)
             signed = signer.vouch(notes.parse(note.encode()), int(now.timestamp()))
-            known = self._vouched = _Vouched(size, now, str(signed))
+            known = self._vouched = Vouched(size, now, str(signed))
         return known
 
-    def _is_old(self, vouched: _Vouched) -> bool:
+    def _is_old(self, vouched: Vouched) -> bool:
         return (self._clock() - vouched.made).total_seconds() >= VOUCH_SECONDS
 
 

@@ -143,12 +143,9 @@ async def _append(
     while some := list(itertools.islice(remaining, _ENTRIES_AT_A_TIME)):
         candidates = [_candidate(entry, index, keys) for index, entry in enumerate(some, state.size)]
         ids, versions = mentioned([candidate.statement for candidate in candidates])
-        records = KnownRecords(
-            await log_store.read_heads(connection, ids), await log_store.read_versions(connection, versions)
-        )
-        logged = await log_store.find_logged(connection, [candidate.payload_sha256 for candidate in candidates])
+        known = await log_store.look(connection, [one.payload_sha256 for one in candidates], ids, versions)
         allowance = Allowance()
-        decision = decide(candidates, state, records, logged, allowance)
+        decision = decide(candidates, state, KnownRecords(known.heads, known.versions), known.logged, allowance)
         for index, outcome in enumerate(decision.outcomes, state.size):
             if not isinstance(outcome, Appended):
                 raise _not_admissible(index, outcome)

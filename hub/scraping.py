@@ -31,7 +31,6 @@ from hub.metrics import Metrics
 from hub.publication import Publication
 from hub.quotas import Quotas, Usage
 from hub.readiness import REASONS, Readiness
-from sharing_protocol import checkpoints, notes
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -105,9 +104,9 @@ class HubState(Collector):
             self._stored.usage = await usage_store.read_all(connection)
             used = await connection.execute(text("SELECT pg_database_size(current_database())"))
             self._stored.bytes = used.scalar_one()
-        note = await self._publication.checkpoint()
-        if note is not None:
-            self._stored.size = checkpoints.parse_text(notes.parse(note.encode()).text).size
+        newest = await self._publication.checkpoint()
+        if newest is not None:
+            self._stored.size = newest.size
             self._stored.published = self._clock().timestamp()
 
     def _of_log(self) -> Iterable[Metric]:

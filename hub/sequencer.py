@@ -2,8 +2,10 @@
 
 A single task takes up to 256 waiting submissions, and in one transaction locks the log, decides (`batch`), writes
 entries, tiles and projections, signs the checkpoint that covers them, moves the head, and commits. Only then are
-the submitters told. Several processes may do so on one database: the lock makes them take turns, and who gets it
-reads what the others appended.
+the submitters told. A batch costs hardly more for many entries than for one, so it waits a little for those that are
+being checked at the moment: a lone submission waits for nobody.
+Several processes may do so on one database: the lock makes them take turns, and who gets it reads what the others
+appended.
 
     stage → sign → durable commit → publish
 
@@ -19,9 +21,10 @@ reads what the others appended.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,6 +55,8 @@ from sharing_protocol.wire import Receipt
 MAX_BATCH = 256
 MAX_WAITING = 1024
 MAX_WAITING_EACH = 256
+GATHER_SECONDS = 0.02
+_STAGED_AT_ONCE = 8
 _RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 _log = logging.getLogger(__name__)
@@ -122,6 +127,8 @@ class Sequencer:
         self._queue = FairQueue[_Submission](MAX_WAITING, MAX_WAITING_EACH)
         self._state = LogState(GrowingTree(), directory.membership)
         self._root = b""
+        self._coming = 0
+        self._came = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._in_doubt = False
         self._stopping = False
@@ -163,6 +170,16 @@ class Sequencer:
         """Whether it is being found out how the last commit ended."""
         return self._in_doubt
 
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """While a submission is being checked that is then submitted, or refused."""
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
+            self._came.set()
+
     async def submit(self, candidate: Candidate) -> Answer:
         """Put a candidate into the log; return when that is durable.
 
@@ -182,9 +199,20 @@ class Sequencer:
         return await submission.answer
 
     async def _run(self) -> None:
-        while batch := await self._queue.take(MAX_BATCH):
+        while batch := await self._gather():
             with self._instruments.tracing.span("sequence a batch", {"stillwatch.submissions": len(batch)}):
                 await self._settle(batch)
+
+    async def _gather(self) -> list[_Submission]:
+        await self._queue.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                while self._coming and len(self._queue) < MAX_BATCH:
+                    self._came.clear()
+                    await self._came.wait()
+                # Who was checked last is about to be in the queue.
+                await asyncio.sleep(0)
+        return await self._queue.take(MAX_BATCH)
 
     async def _settle(self, batch: Sequence[_Submission]) -> None:
         """Bring a batch to its end: every submitter gets an answer that is final, or `Unavailable`."""
@@ -229,21 +257,23 @@ class Sequencer:
         begun = time.perf_counter()
         async with self._engine.connect() as connection:
             await log_store.lock_log(connection)
-            head = await log_store.read_head(connection)
+            ids, versions = mentioned([candidate.statement for candidate in candidates])
+            payloads = [candidate.payload_sha256 for candidate in candidates]
+            known = await log_store.look(connection, payloads, ids, versions)
+            head = known.head
             self._in_doubt = False
-            await self._guard.refuse_if_halted(connection)
+            if known.halted or self._guard.halted is not None:
+                await self._guard.refuse_if_halted(connection)
             if (head.size, head.root) != (self._state.size, self._root):
                 # Another process extended it, or we did, in an unknown commit; or it was put back to an older state.
                 await self._take_up(connection, head)
-            ids, versions = mentioned([candidate.statement for candidate in candidates])
-            logged = await log_store.find_logged(connection, [candidate.payload_sha256 for candidate in candidates])
-            records = KnownRecords(
-                await log_store.read_heads(connection, ids), await log_store.read_versions(connection, versions)
-            )
+            records = KnownRecords(known.heads, known.versions)
             authors = counted({candidate.statement.author for candidate in candidates})
             usage = await usage_store.read(connection, authors)
             allowance = Allowance(self._quotas, {author: stored.usage for author, stored in usage.items()})
-            staged = await asyncio.to_thread(self._stage, candidates, records, logged, allowance)
+            stage = functools.partial(self._stage, candidates, records, known.logged, allowance)
+            # A thread costs as much as a few entries, and more while the others are busy.
+            staged = stage() if len(candidates) <= _STAGED_AT_ONCE else await asyncio.to_thread(stage)
             if staged.note is not None:
                 await self._write(connection, head, staged, str(staged.note))
                 await usage_store.add(connection, usage, allowance.added)

@@ -6,6 +6,8 @@ sync/                   following the log and keeping what was verified
 publishing              signing statements, submitting them, holding the hub to its receipts
 forum/                  membership statements: drafting, explaining in plain words, signing
 patterns/               writing, testing and starting from patterns
+proving, proof_reading  showing an outsider who said what
+gossip                  comparing checkpoints with other labs
 detection/              running the patterns in force over a lab's own request logs
 cli/                    the `stillwatch` command, one file a command group
 """

@@ -119,7 +119,7 @@ def _hub(session: Session) -> str:
                 "the hub's checkpoint is signed by keys that are not known here",
                 "run `stillwatch sync`: it finds out whether the admins exchanged them or the hub lies",
             ) from misbehaviour
-        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour, forum.logs)) from misbehaviour
+        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     behind = trusted.checkpoint.size - session.store.cursor
     skew = trusted.timestamp - session.clock()
     return f"reachable; {behind} entries to sync; its timestamps are {skew:+.0f} s from this clock"

@@ -4,15 +4,19 @@ ClientError
 ├── InvalidInput         2   the user's file, argument or set-up
 ├── RefusedByHub         3   the hub said no, and why
 ├── HubUnreachable       4   no answer, or one that is no answer; try again later
-└── VerificationFailed   5   the hub or an author misbehaved; evidence is on disk
+├── VerificationFailed   5   the hub or an author misbehaved; evidence is on disk
+└── NotProven            5   a proof or evidence from somebody does not hold
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharing_protocol.errors import Misbehaviour
-from sharing_protocol.wire import Problem
+
+if TYPE_CHECKING:
+    from sharing_protocol.wire import Problem
 
 
 class ClientError(Exception):
@@ -69,6 +73,16 @@ class HubUnreachable(ClientError):
         super().__init__(message, hint)
         self.retry_after = retry_after
         self.reason = reason
+
+
+class NotProven(ClientError):
+    """What somebody brought does not prove what it is brought for."""
+
+    exit_code = 5
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
 
 
 class VerificationFailed(ClientError):

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import httpx
 import stamina
+import stamina.instrumentation
 import zstandard
 from pydantic import BaseModel, ValidationError
 
@@ -41,6 +42,7 @@ RESPONSE_DEADLINE_SECONDS = 120.0
 READ_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 
+stamina.instrumentation.set_on_retry_hooks([])  # what came of it, whoever asked says
 _TIMEOUT = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
 _Model = TypeVar("_Model", bound=BaseModel)
 

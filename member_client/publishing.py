@@ -174,7 +174,7 @@ def accept_receipt(
             logs = session.forum.logs
             check_receipt(receipt, entry, logs)
     except Misbehaviour as misbehaviour:
-        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour, logs)) from misbehaviour
+        raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     with session.store.transaction():
         session.store.put_receipt(receipt.entry, receipt.index, receipt.model_dump_json())
     return Published(statement.id, statement.version, receipt.index, receipt.entry, receipt.already_logged)

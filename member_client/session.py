@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from member_client.errors import HubUnreachable, InvalidInput
 from member_client.home import Home, Settings
-from member_client.hub_connection import ATTEMPTS, HubConnection
 from member_client.keystore import KeyStore, StoredKey
 from member_client.sync import evidence
 from member_client.sync.following import Progress, SyncReport, follow
 from member_client.sync.store import Store
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.keys import PrivateKey
-from sharing_protocol.log_keys import LogHistory
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 _LOCK_SECONDS = 120.0
 
@@ -100,9 +101,11 @@ class Session:
         """The key to read with: the least powerful one."""
         return self.signer(ADMIN_ROLE) if self.settings.is_admin else self.signer("sync", "analyst", "owner")
 
-    def connect(self, signer: PrivateKey | None = None, attempts: int = ATTEMPTS) -> HubConnection:
+    def connect(self, signer: PrivateKey | None = None, attempts: int | None = None) -> HubConnection:
         """A connection to the hub, as `signer` or as a reader."""
-        return HubConnection(self.settings.hub, signer or self.reader(), self.clock, attempts=attempts)
+        from member_client.hub_connection import ATTEMPTS, HubConnection  # half of what a local command would load
+
+        return HubConnection(self.settings.hub, signer or self.reader(), self.clock, attempts=attempts or ATTEMPTS)
 
     def sync(self, hub: HubConnection, progress: Progress | None = None, note: bytes | None = None) -> SyncReport:
         """Follow the log once; see `following.follow`."""
@@ -123,6 +126,8 @@ class Session:
         Raises:
             ClientError: see `following.follow`; or another run does not end.
         """
+        from filelock import FileLock, Timeout  # every command would pay for it
+
         try:
             with FileLock(self.home.sync_lock, timeout=_LOCK_SECONDS, mode=0o600), self.connect() as hub:
                 self.sync(hub)
@@ -133,7 +138,8 @@ class Session:
         """Fix the forum that this home follows; see `Home.pin`."""
         self.settings = self.home.pin(fingerprint)
 
-    def keep_evidence(self, misbehaviour: Misbehaviour, logs: LogHistory | None) -> Path:
-        """Write an evidence file into this home."""
+    def keep_evidence(self, misbehaviour: Misbehaviour, record: Sequence[LoggedEntry] = ()) -> Path:
+        """Write an evidence file into this home; the forum's own record is the stored one unless it is given."""
         settings = self.settings
-        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, logs, settings.hub, self.clock())
+        record = record or self.store.forum_record()
+        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, record, settings.hub, self.clock())

@@ -10,5 +10,7 @@ Nothing here does I/O, reads a clock or an environment. Bytes come in and become
     membership, admission, content   who may say it, where in the log, and whether it is sound
     pattern_logic, personal_data     what patterns mean, and what they may not contain
     trust                            whether to believe the next checkpoint, or which lie it is
+    tlog_proof, log_excerpt          entries with their proofs, for who does not hold the log (C2SP tlog-proof)
+    record_proof, evidence           who said what, and who lied, shown to somebody outside
     request_signing, wire            the HTTP between hub and members
 """

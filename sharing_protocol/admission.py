@@ -10,6 +10,7 @@ nothing in the log, and members do it when they are about to use a pattern.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -67,6 +68,14 @@ class Records(Protocol):
         ...
 
 
+StatementReader = Callable[[Envelope], Statement | Unknown]
+
+
+def read_statement(envelope: Envelope) -> Statement | Unknown:
+    """Read what an envelope says; callers that know something of it already bring their own."""
+    return parse(envelope.payload)
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What an admitted entry changes.
@@ -91,6 +100,7 @@ def admit(
     membership: Membership,
     records: Records,
     check: SignatureCheck = check_signature,
+    read: StatementReader = read_statement,
 ) -> Admission | Unknown:
     """Decide on one entry, at log index `index`, whose hex leaf hash is `entry`.
 
@@ -100,7 +110,7 @@ def admit(
     Raises:
         Malformed, Refused: why it may not be there.
     """
-    statement = parse(envelope.payload)
+    statement = read(envelope)
     if isinstance(statement, Unknown):
         return statement
     authorize(membership, statement, envelope, check)

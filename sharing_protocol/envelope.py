@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from sharing_protocol import strict_json
 from sharing_protocol.errors import Malformed
@@ -27,6 +28,12 @@ MAX_ENVELOPE_BYTES = 65_535
 MAX_SIGNATURES = 64
 
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
+_SIGNATURE = re.compile(rb'{"keyid":"([0-9a-f]{64})","sig":"([A-Za-z0-9+/]{86}==)"}')
+_PAYLOAD = b'{"payload":"'
+_AFTER_PAYLOAD = re.compile(
+    rb'","payloadType":"([ !#-[\]-~]*)","signatures":\[(%b(?:,%b){0,%d})\]}'
+    % (_SIGNATURE.pattern.replace(b"(", b"(?:"), _SIGNATURE.pattern.replace(b"(", b"(?:"), MAX_SIGNATURES - 1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,33 @@ def parse(data: bytes, payload_type: str = STATEMENT_TYPE) -> Envelope:
     """
     if len(data) > MAX_ENVELOPE_BYTES:
         raise _too_large(len(data))
+    return _parse_strict_form(data, payload_type) or _parse_any_form(data, payload_type)
+
+
+def _parse_strict_form(data: bytes, payload_type: str) -> Envelope | None:
+    """Read an envelope whose every byte the strict form accounts for; None when it takes a closer look to say why not.
+
+    Most of a sync's envelopes pass here, without a JSON parser in between.
+    """
+    end = data.find(b'"', len(_PAYLOAD))
+    rest = _AFTER_PAYLOAD.fullmatch(data, end) if data.startswith(_PAYLOAD) and end > 0 else None
+    if rest is None or rest[1] != payload_type.encode():
+        return None
+    try:
+        payload = decode_base64(data[len(_PAYLOAD) : end].decode("ascii"), "payload")
+        signatures = tuple(
+            Signature(key_id.decode(), decode_base64(value.decode(), "sig"))
+            for key_id, value in _SIGNATURE.findall(rest[2])
+        )
+    except (Malformed, UnicodeDecodeError):
+        return None
+    if any(one.key_id >= following.key_id for one, following in pairwise(signatures)):
+        return None
+    return Envelope(payload, payload_type, signatures)
+
+
+def _parse_any_form(data: bytes, payload_type: str) -> Envelope:
+    """Read an envelope by way of JSON: slower, and able to say what is wrong with it."""
     document = strict_json.loads(data, "the envelope")
     if not isinstance(document, dict) or set(document) != {"payload", "payloadType", "signatures"}:
         raise Malformed(

@@ -4,6 +4,7 @@
     ├── Malformed                 bytes that do not parse as what they claim to be
     ├── InvalidKey                a public key nobody may register
     ├── Refused                   a well-formed entry that the log's rules do not allow
+    ├── Unproven                  a proof from somebody that does not show what it claims
     └── Misbehaviour              evidence that the log's operator, or the network, lies
 
 `Malformed` and `Refused` say that one document is bad. `Misbehaviour` says that a party is: a client that
@@ -47,6 +48,10 @@ class Refused(ProtocolError):
     def __init__(self, code: str, detail: str, where: str = "") -> None:
         super().__init__(code, detail)
         self.where = where
+
+
+class Unproven(ProtocolError):
+    """A proof that parses and does not hold: it accuses nobody but whoever brings it."""
 
 
 class Fault(StrEnum):

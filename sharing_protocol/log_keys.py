@@ -53,7 +53,11 @@ class LogHistory:
 
     def at(self, size: int) -> LogIdentity:
         """The keys that sign the tree of so many entries."""
-        return next((term.log for term in reversed(self.terms) if term.since < size), self.terms[0].log)
+        return self.term_at(size).log
+
+    def term_at(self, size: int) -> LogTerm:
+        """The term whose keys sign the tree of so many entries."""
+        return next((term for term in reversed(self.terms) if term.since < size), self.terms[0])
 
     def retired_before(self, size: int) -> list[LogTerm]:
         """The keys that the log had given up before the tree of so many entries, the newest first."""

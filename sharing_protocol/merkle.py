@@ -175,15 +175,38 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
     steps = list(proof)
     if old & (old - 1) == 0:
         steps.insert(0, old_root)
-    if not steps:
-        return False
+    return prefix_root(old, new, new_root, steps) == old_root
+
+
+def prefix_proof(old: int, new: int, node: NodeHash) -> list[bytes]:
+    """What shows which root the first `old` of `new` leaves have: see `prefix_root`.
+
+    It is a consistency proof whose first hash is never left out: RFC 6962 leaves it out where `old` is a power of two,
+    since it is then the old root, if the trees agree. Where they do not agree, it is what shows that.
+
+    Raises:
+        ValueError: unless `0 < old < new`.
+    """
+    if not 0 < old < new:
+        raise ValueError(f"{old} leaves are not the beginning of {new}")
+    proof = consistency_proof(old, new, node)
+    return [range_root(0, old, node), *proof] if old & (old - 1) == 0 else proof
+
+
+def prefix_root(old: int, new: int, new_root: bytes, proof: Sequence[bytes]) -> bytes | None:
+    """Root of the first `old` leaves of the tree with `new_root`, as the proof shows, or None if it shows nothing.
+
+    The computation is that of RFC 9162, section 2.1.4.2: the same hashes lead to both roots.
+    """
+    if not 0 < old < new or not proof or any(len(value) != HASH_BYTES for value in proof):
+        return None
     fn, sn = old - 1, new - 1
     while fn & 1:
         fn, sn = fn >> 1, sn >> 1
-    first = second = steps[0]
-    for step in steps[1:]:
+    first = second = proof[0]
+    for step in proof[1:]:
         if sn == 0:
-            return False
+            return None
         if fn & 1 or fn == sn:
             first, second = node_hash(step, first), node_hash(step, second)
             while not fn & 1 and fn:
@@ -191,7 +214,7 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
         else:
             second = node_hash(second, step)
         fn, sn = fn >> 1, sn >> 1
-    return sn == 0 and first == old_root and second == new_root
+    return first if sn == 0 and second == new_root else None
 
 
 def verify_extension(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:

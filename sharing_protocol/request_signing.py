@@ -5,10 +5,17 @@ with `created`, a random `nonce`, the key's id, and a tag. The hub refuses one t
 window, and one whose nonce it has seen from that key; so a captured request is worth nothing.
 
 `http-message-signatures` builds and parses; the signature itself is checked by `keys`, and times by the caller's clock.
+Nearly every request is of one form, the one that `sign_request` writes. For that form alone the signature base is put
+together here, at a quarter of the cost: a request of that form whose signature holds is accepted, and every other, with
+whatever is wrong with it, goes to the library, which decides.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +27,6 @@ from http_message_signatures import (
     HTTPSignatureAlgorithm,
     HTTPSignatureKeyResolver,
     InvalidSignature,
-    VerifyResult,
 )
 from http_message_signatures.exceptions import HTTPMessageSignaturesException
 from typing_extensions import override
@@ -34,6 +40,23 @@ WINDOW_SECONDS = 60
 MIN_NONCE, MAX_NONCE = 16, 64
 
 _TARGET = ("@method", "@authority", "@path", "@query")
+
+# The usual form. Each pattern takes only what is written in the one canonical way, so that nothing has to be rewritten
+# for the signature base; percent-encoding, IPv6 and user information are left to the library.
+_USUAL_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._\-]+)(?::(?P<port>[1-9][0-9]{0,4}))?"
+    r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@/\-]*)(?:\?(?P<query>[A-Za-z0-9._~!$&'()*+,;=:@/?\-]*))?"
+)
+_USUAL_METHOD = re.compile("[A-Z]{1,10}")
+_USUAL_NONCE = re.compile(rf"[A-Za-z0-9_-]{{{MIN_NONCE},{MAX_NONCE}}}")
+_USUAL_INPUT = re.compile(
+    r'stillwatch=(?P<parameters>\("@method" "@authority" "@path" "@query"(?P<digest> "content-digest")?\)'
+    r';created=(?P<created>0|[1-9][0-9]{0,14});keyid="(?P<key_id>[0-9a-f]{64})";alg="ed25519"'
+    rf';nonce="(?P<nonce>{_USUAL_NONCE.pattern})";tag="{TAG}")'
+)
+_USUAL_SIGNATURE = re.compile("stillwatch=:([A-Za-z0-9+/]{85}[AQgw]==):")
+_USUAL_DIGEST = re.compile("sha-256=:([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=):")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class _StrictEd25519(HTTPSignatureAlgorithm):
@@ -131,6 +154,9 @@ def sign_request(method: str, url: str, content: bytes, signer: Signer, created:
         created: POSIX seconds now.
         nonce: 16 to 64 random printable characters, never used before.
     """
+    usual = _sign_usual(method, url, content, signer, created, nonce)
+    if usual is not None:
+        return usual
     request = _Request(method, url, _Headers([]))
     HTTPMessageSigner(signature_algorithm=_StrictEd25519, key_resolver=_OneSigner(signer)).sign(
         request,
@@ -150,6 +176,7 @@ class _Verifier(HTTPMessageVerifier):
         """Leave times to `verify_request`, whose clock is an argument."""
 
 
+@dataclass(frozen=True, slots=True)
 class SignedHead:
     """The head of a request whose signature holds. Of its content only the digest may be known so far.
 
@@ -157,11 +184,9 @@ class SignedHead:
         signed: who signed it, and when.
     """
 
-    def __init__(self, signed: SignedRequest, verifier: _Verifier, request: _Request, result: VerifyResult) -> None:
-        self.signed = signed
-        self._verifier = verifier
-        self._request = request
-        self._result = result
+    signed: SignedRequest
+    _covers_content: bool
+    _has_digest: Callable[[bytes], bool]
 
     def check_content(self, content: bytes) -> None:
         """See that this is the content that was signed.
@@ -169,12 +194,10 @@ class SignedHead:
         Raises:
             Malformed: `bad_request_signature`, `wrong_digest`.
         """
-        if content and '"content-digest"' not in self._result.covered_components:
+        if content and not self._covers_content:
             raise Malformed("bad_request_signature", "the signature of a request with content covers content-digest")
-        try:
-            self._verifier.verify_body(self._request, [self._result], content)
-        except HTTPMessageSignaturesException as error:
-            raise Malformed("wrong_digest", "the content is not what Content-Digest says") from error
+        if not self._has_digest(content):
+            raise Malformed("wrong_digest", "the content is not what Content-Digest says")
 
 
 def verify_request(
@@ -208,6 +231,12 @@ def verify_head(
     Arguments and errors are those of `verify_request`.
     """
     lines = _Headers(headers)
+    usual = _verify_usual(method, url, lines, find_key, now)
+    return usual if usual is not None else _verify_any(method, url, lines, find_key, now)
+
+
+def _verify_any(method: str, url: str, lines: _Headers, find_key: Callable[[str], PublicKey], now: float) -> SignedHead:
+    """By the library: whatever RFC 9421 allows and this profile does not forbid."""
     if "signature-input" not in lines or "signature" not in lines:
         raise Malformed("unsigned_request", "the request is not signed (RFC 9421); see the protocol specification")
     request = _Request(method, url, lines)
@@ -221,7 +250,91 @@ def verify_head(
         raise Malformed("bad_request_signature", f"the request's signature is not acceptable: {error}") from error
     if len(results) != 1:
         raise Malformed("bad_request_signature", f"a request carries exactly one signature with the tag {TAG}")
-    return SignedHead(_check_parameters(results[0].parameters, now), verifier, request, results[0])
+    result = results[0]
+
+    def has_digest(content: bytes) -> bool:
+        try:
+            verifier.verify_body(request, [result], content)
+        except HTTPMessageSignaturesException:
+            return False
+        return True
+
+    signed = _check_parameters(result.parameters, now)
+    return SignedHead(signed, '"content-digest"' in result.covered_components, has_digest)
+
+
+def _verify_usual(
+    method: str, url: str, lines: _Headers, find_key: Callable[[str], PublicKey], now: float
+) -> SignedHead | None:
+    """Accept a request of the usual form whose signature holds; None for every other, which may still be acceptable.
+
+    Raises:
+        Refused: as `verify_head`.
+    """
+    found: dict[str, str] = {}
+    for name, value in lines.lines:
+        name = name.lower()
+        if name in ("signature-input", "signature", "content-digest"):
+            if name in found:
+                return None
+            found[name] = value
+    input_ = _USUAL_INPUT.fullmatch(found.get("signature-input", ""))
+    signature = _USUAL_SIGNATURE.fullmatch(found.get("signature", ""))
+    if input_ is None or signature is None or (input_["digest"] is None) != ("content-digest" not in found):
+        return None
+    digest = _USUAL_DIGEST.fullmatch(found["content-digest"]) if input_["digest"] else None
+    if input_["digest"] and digest is None:
+        return None
+    base = _usual_base(method, url, found.get("content-digest"), input_["parameters"])
+    if base is None or not find_key(input_["key_id"]).verifies(base, b64decode(signature[1])):
+        return None
+    expected = b64decode(digest[1]) if digest is not None else None
+
+    def has_digest(content: bytes) -> bool:
+        return expected is None or hmac.compare_digest(expected, hashlib.sha256(content).digest())
+
+    given = {"created": int(input_["created"]), "nonce": input_["nonce"], "keyid": input_["key_id"]}
+    return SignedHead(_check_parameters(given, now), expected is not None, has_digest)
+
+
+def _sign_usual(
+    method: str, url: str, content: bytes, signer: Signer, created: int, nonce: str
+) -> Mapping[str, str] | None:
+    """The headers of `sign_request`, None if this is not of the usual form."""
+    if not _USUAL_NONCE.fullmatch(nonce) or not 0 <= created < 10**15:
+        return None
+    digest = f"sha-256=:{b64encode(hashlib.sha256(content).digest()).decode()}:" if content else None
+    covered = " ".join(f'"{name}"' for name in (*_TARGET, *(["content-digest"] if digest else [])))
+    key_id = signer.public_key.key_id
+    parameters = f'({covered});created={created};keyid="{key_id}";alg="ed25519";nonce="{nonce}";tag="{TAG}"'
+    base = _usual_base(method, url, digest, parameters)
+    if base is None:
+        return None
+    signed = {
+        "Signature-Input": f"{TAG}={parameters}",
+        "Signature": f"{TAG}=:{b64encode(signer.sign(base)).decode()}:",
+    }
+    return {"Content-Digest": digest, **signed} if digest else signed
+
+
+def _usual_base(method: str, url: str, digest: str | None, parameters: str) -> bytes | None:
+    """The signature base (RFC 9421, section 2.5) of a request of the usual form, None if it is not."""
+    target = _USUAL_URL.fullmatch(url)
+    if target is None or not _USUAL_METHOD.fullmatch(method):
+        return None
+    port = target["port"]
+    authority = target["host"].lower()
+    if port is not None and port != _DEFAULT_PORTS[target["scheme"]]:
+        authority += f":{port}"
+    lines = [
+        f'"@method": {method}',
+        f'"@authority": {authority}',
+        f'"@path": {target["path"]}',
+        f'"@query": ?{target["query"] or ""}',
+        *([f'"content-digest": {digest}'] if digest is not None else []),
+        f'"@signature-params": {parameters}',
+    ]
+    return "\n".join(lines).encode()
 
 
 def _check_parameters(parameters: Mapping[str, int | str], now: float) -> SignedRequest:

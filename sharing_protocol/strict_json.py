@@ -40,7 +40,8 @@ def loads(data: bytes, what: str = "the document") -> Json:
         raise _too_deep(what) from error
     except _Ambiguous as error:
         raise Malformed("malformed_json", f"{what}: {error}") from error
-    _check_depth(value, what)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:  # otherwise it cannot be deeper
+        _check_depth(value, what)
     # JSON has control characters, and UTF-8 has surrogates, only where they are escaped.
     if b"\\u" in data:
         _check_text(value, what)
@@ -95,16 +96,22 @@ def _too_deep(what: str) -> Malformed:
 
 
 def _members(container: Json) -> Iterable[Json]:
-    return container.values() if isinstance(container, dict) else container if isinstance(container, list) else ()
+    return container.values() if type(container) is dict else container if type(container) is list else ()
 
 
 def _check_depth(value: Json, what: str) -> None:
-    level, depth = [value], 0
-    while level := [container for container in level if isinstance(container, dict | list)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _too_deep(what)
-        level = [member for container in level for member in _members(container)]
+    # What the decoder made has exactly these types, and asking for them is most of the time that this takes.
+    level: list[Json] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            member
+            for container in level
+            for member in _members(container)
+            if type(member) is dict or type(member) is list
+        ]
+        if not level:
+            return
+    raise _too_deep(what)
 
 
 def _check_text(value: Json, what: str) -> None:

@@ -15,15 +15,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sharing_protocol import checkpoints, notes
+from sharing_protocol import envelope as envelopes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import decode_base64, encode_base64
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.merkle import (
     EMPTY_ROOT,
-    consistency_proof,
     leaf_hash,
-    verify_consistency,
+    prefix_proof,
+    prefix_root,
     verify_inclusion,
 )
 from sharing_protocol.statements.membership import LogIdentity
@@ -121,8 +122,7 @@ def retired_key(evidence: dict[str, str], since: int) -> Misbehaviour:
 
 
 def _refuse_retired(note: notes.Note, checkpoint: Checkpoint, history: LogHistory, evidence: dict[str, str]) -> None:
-    ours = history.at(checkpoint.size)
-    since = next(term.since for term in history.terms if term.log == ours)
+    since = history.term_at(checkpoint.size).since
     for term in history.retired_before(checkpoint.size):
         try:
             signed = notes.verify(note, [notes.VerifierKey.parse(term.log.log_key)])
@@ -160,6 +160,9 @@ def check_freshness(trusted: TrustedCheckpoint, now: float, max_age: float) -> N
 def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tree: VerifiedTree) -> None:
     """Step 3: check that `new` extends `old`, by a consistency proof computed from `new`'s verified tiles.
 
+    The proof has its first hash in every case (`merkle.prefix_proof`): if it fails, it proves to anybody that the log
+    signed two histories.
+
     Args:
         tree: over `new`'s size and root.
 
@@ -182,9 +185,9 @@ def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tre
         raise Misbehaviour(Fault.FORK, "forked", f"the log signed two different trees of {now.size} entries", evidence)
     if before.size == 0 or now.size == before.size:
         return
-    proof = consistency_proof(before.size, now.size, tree.node)
-    if not verify_consistency(before.size, now.size, before.root, now.root, proof):
-        evidence["consistency_proof"] = "\n".join(encode_base64(step) for step in proof)
+    proof = prefix_proof(before.size, now.size, tree.node)
+    if prefix_root(before.size, now.size, now.root, proof) != before.root:
+        evidence["prefix_proof"] = "\n".join(encode_base64(step) for step in proof)
         raise Misbehaviour(
             Fault.FORK,
             "forked",
@@ -196,17 +199,24 @@ def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tre
 def check_receipt(receipt: Receipt, entry: bytes, log: LogIdentity | LogHistory) -> TrustedCheckpoint:
     """Check that a receipt proves `entry` to be in the log that its checkpoint signs.
 
+    Or else the envelope that the receipt holds: one of the same payload, with other signatures, that was logged first.
+    Whether those are good, every member judges when it reads the log.
+
     Raises:
         Misbehaviour: `FORGE`.
     """
     trusted = open_checkpoint(receipt.checkpoint.encode(), log)
     evidence = {"receipt": receipt.model_dump_json(), "entry": entry.decode("utf-8", "replace")}
-    leaf = leaf_hash(entry)
+    logged = entry
     try:
+        if receipt.envelope is not None:
+            logged = receipt.envelope.encode()
+            if envelopes.parse(logged).payload != envelopes.parse(entry).payload:
+                raise Malformed("bad_receipt", "its envelope is not of the payload that was sent")
         proof = [decode_base64(step, "the inclusion proof") for step in receipt.inclusion_proof]
     except Malformed as error:
         raise Misbehaviour(Fault.FORGE, "bad_receipt", f"the receipt is refused: {error.detail}", evidence) from error
-    checkpoint = trusted.checkpoint
+    checkpoint, leaf = trusted.checkpoint, leaf_hash(logged)
     if receipt.entry != leaf.hex() or not verify_inclusion(
         leaf, receipt.index, checkpoint.size, proof, checkpoint.root
     ):

@@ -36,7 +36,7 @@ LOG_KEYS_MISSING = "log_keys_missing"
 class WireModel(BaseModel):
     """Strict about types, tolerant of members that a newer hub adds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Receipt(WireModel):
@@ -48,6 +48,7 @@ class Receipt(WireModel):
         inclusion_proof: base64 hashes, leaf to root, in the tree of the checkpoint.
         checkpoint: the signed note.
         already_logged: whether the same payload was there before, so that nothing was added.
+        envelope: the entry as text, where it is another envelope of that payload than the one that was sent.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -55,6 +56,7 @@ class Receipt(WireModel):
     inclusion_proof: list[str]
     checkpoint: str
     already_logged: bool
+    envelope: str | None = None
 
 
 class CheckpointComparison(WireModel):

@@ -13,6 +13,8 @@ from hub.database.tables import checkpoint_reports, log_halt, members
 
 Kind = Literal["restored", "rolled back"]
 
+_READ = select(log_halt.c.kind, log_halt.c.reason, log_halt.c.note, log_halt.c.since)
+
 
 @dataclass(frozen=True, slots=True)
 class Halt:
@@ -43,8 +45,7 @@ class Report:
 
 async def read_halt(connection: AsyncConnection) -> Halt | None:
     """The halt in force, None for a log in order."""
-    columns = log_halt.c
-    row = (await connection.execute(select(columns.kind, columns.reason, columns.note, columns.since))).one_or_none()
+    row = (await connection.execute(_READ)).one_or_none()
     return None if row is None else Halt(*row)
 
 

@@ -1,16 +1,17 @@
 """Reading and extending the stored log. The caller opens the transaction and commits it."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import bindparam, func, insert, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import bindparam, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub.database.connections import LOG_GREW
-from hub.database.tables import MEMBERSHIP_ENTRIES, checkpoints, log_entries, log_head, record_heads, records, tiles
+from hub.database.tables import MEMBERSHIP_ENTRIES, checkpoints, log_entries, record_heads, tiles
 from hub.errors import LogDamaged
 from hub.projection import HeadRow, RecordRow
 from sharing_protocol.admission import Head
@@ -21,6 +22,82 @@ from sharing_protocol.tiles import TILE_WIDTH, Bundle, Tile, split_hashes
 
 # Any constant will do; advisory locks are counted for each database apart.
 _LOG_LOCK = 0x5354494C4C02
+
+# What every batch says to the database is said in SQL that is made once: putting an expression together and rendering
+# it took longer than the database did. A batch's rows go as arrays, one statement for all of them.
+#
+# The commit has to be durable before it is acknowledged, whatever this database's default is. "local" and stronger
+# settings are the operator's to choose.
+_LOCK = text("""
+    SELECT CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END,
+        pg_advisory_xact_lock(:key)
+""")
+_HEAD = text("""
+    SELECT log_head.tree_size, last_membership, coalesce(root, '')
+    FROM log_head LEFT JOIN checkpoints ON checkpoints.tree_size = log_head.tree_size
+""")
+# What `look` reads, at one moment and in one round trip.
+_LOOK = text("""
+    SELECT log_head.tree_size, last_membership, coalesce(root, ''),
+        EXISTS (SELECT FROM log_halt),
+        (
+            SELECT jsonb_agg(jsonb_build_array(encode(payload_sha256, 'hex'), "index"))
+            FROM log_entries WHERE payload_sha256 = ANY(CAST(:payloads AS bytea[]))
+        ),
+        (
+            SELECT jsonb_agg(
+                jsonb_build_array(id, type, version, encode(leaf_hash, 'hex'), author, withdrawn_at IS NOT NULL)
+            )
+            FROM record_heads WHERE id = ANY(CAST(:ids AS text[]))
+        ),
+        (
+            SELECT jsonb_agg(jsonb_build_array(records.id, records.version, encode(leaf_hash, 'hex')))
+            FROM unnest(CAST(:version_ids AS text[]), CAST(:versions AS integer[])) AS asked (id, version)
+            JOIN records ON records.id = asked.id AND records.version = asked.version
+        )
+    FROM log_head LEFT JOIN checkpoints ON checkpoints.tree_size = log_head.tree_size
+""")
+_LOGGED = text('SELECT payload_sha256, "index" FROM log_entries WHERE payload_sha256 = ANY(CAST(:payloads AS bytea[]))')
+_HEADS = text("""
+    SELECT id, type, version, leaf_hash, author, withdrawn_at FROM record_heads WHERE id = ANY(CAST(:ids AS text[]))
+""")
+_APPEND = text("""
+    WITH entries AS (
+        INSERT INTO log_entries ("index", leaf_hash, payload_sha256, type, envelope)
+        SELECT * FROM unnest(
+            CAST(:entries AS bigint[]), CAST(:leaves AS bytea[]), CAST(:payloads AS bytea[]), CAST(:types AS text[]),
+            CAST(:envelopes AS bytea[])
+        )
+    ), changed AS (
+        INSERT INTO tiles (level, "index", hashes)
+        SELECT * FROM unnest(CAST(:levels AS smallint[]), CAST(:places AS bigint[]), CAST(:hashes AS bytea[]))
+        ON CONFLICT (level, "index") DO UPDATE SET hashes = excluded.hashes
+    ), versions AS (
+        INSERT INTO records (
+            entry, leaf_hash, type, id, version, author, created, kind, title, techniques, severity, marking,
+            valid_until, statement
+        )
+        SELECT * FROM jsonb_to_recordset(CAST(:records AS jsonb)) AS record (
+            entry bigint, leaf_hash bytea, type text, id text, version integer, author text, created timestamptz,
+            kind text, title text, techniques text[], severity text, marking text, valid_until timestamptz,
+            statement jsonb
+        )
+    )
+    INSERT INTO record_heads (id, type, version, entry, leaf_hash, author, withdrawn_at)
+    SELECT * FROM jsonb_to_recordset(CAST(:heads AS jsonb)) AS head (
+        id text, type text, version integer, entry bigint, leaf_hash bytea, author text, withdrawn_at bigint
+    )
+    ON CONFLICT (id) DO UPDATE SET version = excluded.version, entry = excluded.entry, leaf_hash = excluded.leaf_hash
+""")
+_ADVANCE = text("""
+    WITH signed AS (
+        INSERT INTO checkpoints (tree_size, root, note) VALUES (:size, :root, :note)
+    ), moved AS (
+        UPDATE log_head SET tree_size = :size, last_membership = :last_membership WHERE tree_size = :old
+        RETURNING tree_size
+    )
+    SELECT (SELECT count(*) FROM moved), pg_notify(:channel, CAST(:size AS text))
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +124,57 @@ class NewEntry:
     envelope: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the log knows of a batch.
+
+    Attributes:
+        halted: whether the log must not be extended (`halt_store`).
+        logged: indices of its payloads (raw SHA-256) that are logged.
+        heads: newest versions of the records that it mentions, by id.
+        versions: hex leaf hashes of the `(record id, version)` that it mentions.
+    """
+
+    head: LogHead
+    halted: bool
+    logged: dict[bytes, int]
+    heads: dict[str, Head]
+    versions: dict[tuple[str, int], str]
+
+
+async def look(
+    connection: AsyncConnection,
+    payloads: Collection[bytes],
+    ids: Collection[str],
+    versions: Collection[tuple[str, int]],
+) -> Known:
+    """Read what a batch has to know, in one round trip.
+
+    Raises:
+        LogDamaged: the log's head is gone.
+    """
+    asked = {
+        "payloads": list(payloads),
+        "ids": list(ids),
+        "version_ids": [id_ for id_, _ in versions],
+        "versions": [version for _, version in versions],
+    }
+    row = (await connection.execute(_LOOK, asked)).one_or_none()
+    if row is None:
+        raise LogDamaged("the log's head is missing")
+    size, last_membership, root, halted, logged, heads, leaves = row
+    return Known(
+        LogHead(size, last_membership, root),
+        halted,
+        {bytes.fromhex(payload): index for payload, index in logged or []},
+        {head[0]: Head(*head) for head in heads or []},
+        {(id_, version): leaf for id_, version, leaf in leaves or []},
+    )
+
+
 async def lock_log(connection: AsyncConnection) -> None:
     """Wait until no other process extends the log, and keep the others waiting until this transaction ends."""
-    # The commit has to be durable before it is acknowledged, whatever this database's default is. "local" and
-    # stronger settings are the operator's to choose.
-    await connection.execute(
-        text(
-            "SELECT CASE current_setting('synchronous_commit') WHEN 'off' "
-            "THEN set_config('synchronous_commit', 'on', true) END, pg_advisory_xact_lock(:key)"
-        ),
-        {"key": _LOG_LOCK},
-    )
+    await connection.execute(_LOCK, {"key": _LOG_LOCK})
 
 
 async def read_head(connection: AsyncConnection) -> LogHead:
@@ -66,9 +183,7 @@ async def read_head(connection: AsyncConnection) -> LogHead:
     Raises:
         LogDamaged: its row is gone.
     """
-    query = select(log_head.c.tree_size, log_head.c.last_membership, func.coalesce(checkpoints.c.root, b""))
-    query = query.outerjoin_from(log_head, checkpoints, checkpoints.c.tree_size == log_head.c.tree_size)
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_HEAD)).one_or_none()
     if row is None:
         raise LogDamaged("the log's head is missing")
     return LogHead(*row)
@@ -137,8 +252,7 @@ async def read_membership_entries(connection: AsyncConnection, after: int, last:
 
 async def find_logged(connection: AsyncConnection, payloads: Collection[bytes]) -> dict[bytes, int]:
     """Where payloads (by raw SHA-256) are in the log, as far as they are."""
-    query = select(log_entries.c.payload_sha256, log_entries.c.index)
-    rows = await connection.execute(query.where(log_entries.c.payload_sha256.in_(list(payloads))))
+    rows = await connection.execute(_LOGGED, {"payloads": list(payloads)})
     return {row[0]: row[1] for row in rows}
 
 
@@ -159,25 +273,10 @@ async def read_entry(connection: AsyncConnection, index: int) -> bytes:
 
 async def read_heads(connection: AsyncConnection, ids: Collection[str]) -> dict[str, Head]:
     """The newest versions of these records, as far as they exist."""
-    columns = record_heads.c
-    query = select(
-        columns.id, columns.type, columns.version, columns.leaf_hash, columns.author, columns.withdrawn_at
-    ).where(columns.id.in_(list(ids)))
     return {
         id_: Head(id_, kind, version, leaf.hex(), author, withdrawn_at is not None)
-        for id_, kind, version, leaf, author, withdrawn_at in await connection.execute(query)
+        for id_, kind, version, leaf, author, withdrawn_at in await connection.execute(_HEADS, {"ids": list(ids)})
     }
-
-
-async def read_versions(
-    connection: AsyncConnection, versions: Collection[tuple[str, int]]
-) -> dict[tuple[str, int], str]:
-    """Hex leaf hashes of these `(record id, version)`, as far as they exist."""
-    if not versions:
-        return {}
-    query = select(records.c.id, records.c.version, records.c.leaf_hash)
-    rows = await connection.execute(query.where(tuple_(records.c.id, records.c.version).in_(list(versions))))
-    return {(id_, version): leaf.hex() for id_, version, leaf in rows}
 
 
 async def append(
@@ -193,37 +292,19 @@ async def append(
     `withdrawals` are record ids, and the index of the entry that withdraws each.
     """
     await connection.execute(
-        insert(log_entries),
-        [
-            {
-                "index": entry.index,
-                "leaf_hash": entry.leaf_hash,
-                "payload_sha256": entry.payload_sha256,
-                "type": entry.type,
-                "envelope": entry.envelope,
-            }
-            for entry in entries
-        ],
-    )
-    statement = upsert(tiles)
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[tiles.c.level, tiles.c.index], set_={"hashes": statement.excluded.hashes}
-        ),
-        [
-            {"level": level, "index": index, "hashes": b"".join(hashes)}
-            for (level, index), hashes in changed_tiles.items()
-        ],
-    )
-    if record_rows:
-        await connection.execute(insert(records), record_rows)
-    heads = upsert(record_heads)
-    await connection.execute(
-        heads.on_conflict_do_update(
-            index_elements=[record_heads.c.id],
-            set_={name: heads.excluded[name] for name in ("version", "entry", "leaf_hash")},
-        ),
-        head_rows,
+        _APPEND,
+        {
+            "entries": [entry.index for entry in entries],
+            "leaves": [entry.leaf_hash for entry in entries],
+            "payloads": [entry.payload_sha256 for entry in entries],
+            "types": [entry.type for entry in entries],
+            "envelopes": [entry.envelope for entry in entries],
+            "levels": [level for level, _ in changed_tiles],
+            "places": [index for _, index in changed_tiles],
+            "hashes": [b"".join(hashes) for hashes in changed_tiles.values()],
+            "records": json.dumps(record_rows, default=_as_postgres),
+            "heads": json.dumps(head_rows, default=_as_postgres),
+        },
     )
     if withdrawals:
         await connection.execute(
@@ -236,18 +317,29 @@ async def advance_head(
     connection: AsyncConnection, old: LogHead, new: LogHead, checkpoint: Checkpoint, note: str
 ) -> bool:
     """Store the signed checkpoint and move the head, if it is still where it was; say whether it was."""
-    await connection.execute(insert(checkpoints), {"tree_size": checkpoint.size, "root": checkpoint.root, "note": note})
-    moved = await connection.execute(
-        update(log_head)
-        .where(log_head.c.tree_size == old.size)
-        .values(tree_size=new.size, last_membership=new.last_membership)
-    )
-    # Delivered with the commit, to whoever listens (`following`).
-    await connection.execute(text("SELECT pg_notify(:channel, :size)"), {"channel": LOG_GREW, "size": str(new.size)})
-    return moved.rowcount == 1
+    # The notification is delivered with the commit, to whoever listens (`following`).
+    values = {
+        "size": new.size,
+        "root": checkpoint.root,
+        "note": note,
+        "last_membership": new.last_membership,
+        "old": old.size,
+        "channel": LOG_GREW,
+    }
+    moved, _ = (await connection.execute(_ADVANCE, values)).one()
+    return bool(moved == 1)
 
 
 async def read_size(connection: psycopg.AsyncConnection[Any]) -> int:
     """The log's length as committed, over a plain connection."""
     row = await (await connection.execute("SELECT tree_size FROM log_head")).fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def _as_postgres(value: object) -> str:
+    """What JSON has no type for, as Postgres reads it from a string."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"no column takes a {type(value).__name__}")

@@ -1,38 +1,68 @@
 """Remembering the nonces of requests, so that none is accepted twice by any process."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import delete, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub.database.tables import log_halt, log_head, request_nonces
+from hub.database.tables import request_nonces
+
+# Durably, although relaxed commits would be faster: after a crash Postgres may have lost the last relaxed ones, and
+# the requests they belong to could be replayed. (`pg_postmaster_start_time` would not tell: a crashed backend makes
+# the server recover without a new postmaster.)
+_REMEMBER = text("""
+    WITH added AS (
+        INSERT INTO request_nonces (key_id, nonce, expires)
+        SELECT * FROM unnest(
+            CAST(:key_ids AS text[]), CAST(:nonces AS text[]), CAST(:expirations AS timestamptz[])
+        )
+        ON CONFLICT DO NOTHING
+        RETURNING key_id, nonce
+    )
+    SELECT
+        (SELECT coalesce(array_agg(ARRAY[key_id, nonce]), '{}') FROM added),
+        (SELECT last_membership FROM log_head),
+        EXISTS (SELECT FROM log_halt)
+""")
 
 
-async def remember(connection: AsyncConnection, key_id: str, nonce: str, expires: datetime) -> tuple[bool, int, bool]:
-    """Store a nonce, in one round trip.
+@dataclass(frozen=True, slots=True, order=True)
+class Nonce:
+    """A nonce of a key, and when no request can carry it any more."""
 
-    Returns:
-        Whether it was new, the index of the newest membership entry at that time (-1: none), and whether the log
-        is halted.
+    key_id: str
+    nonce: str
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What storing nonces showed.
+
+    Attributes:
+        fresh: `(key id, nonce)` of those that were new.
+        last_membership: index of the newest membership entry at that time, -1 for none.
+        halted: whether the log is.
     """
-    # Durably, although relaxed commits would be faster: after a crash Postgres may have lost the last relaxed ones,
-    # and the requests they belong to could be replayed. (`pg_postmaster_start_time` would not tell: a crashed
-    # backend makes the server recover without a new postmaster.) Concurrent requests share their flushes.
-    added = (
-        upsert(request_nonces)
-        .values(key_id=key_id, nonce=nonce, expires=expires)
-        .on_conflict_do_nothing()
-        .returning(request_nonces.c.nonce)
-        .cte("added")
-    )
-    query = select(
-        exists(select(added.c.nonce)),
-        select(log_head.c.last_membership).scalar_subquery(),
-        exists(select(log_halt.c.single)),
-    )
-    fresh, last_membership, halted = (await connection.execute(query)).one()
-    return fresh, last_membership, halted
+
+    fresh: frozenset[tuple[str, str]]
+    last_membership: int
+    halted: bool
+
+
+async def remember(connection: AsyncConnection, nonces: Sequence[Nonce]) -> Remembered:
+    """Store nonces, in one round trip and one commit."""
+    # In one order: two processes that are sent the same requests must not wait for each other.
+    ordered = sorted(nonces)
+    given = {
+        "key_ids": [one.key_id for one in ordered],
+        "nonces": [one.nonce for one in ordered],
+        "expirations": [one.expires for one in ordered],
+    }
+    added, last_membership, halted = (await connection.execute(_REMEMBER, given)).one()
+    return Remembered(frozenset((key_id, nonce) for key_id, nonce in added), last_membership, halted)
 
 
 async def forget_expired(connection: AsyncConnection, now: datetime) -> int:

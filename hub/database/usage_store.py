@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub.database.tables import member_usage, members
@@ -17,7 +16,7 @@ from hub.quotas import Usage
 
 # The server's clock, which all processes share. Read now, not at the transaction's begin: it may have waited for the
 # lock meanwhile. And never before an hour that has a row, or the newest row would not be the largest.
-_READ = """
+_READ = text("""
     SELECT asked.member, coalesce(newest.bytes, 0), coalesce(before.bytes, 0),
         greatest(date_trunc('hour', clock_timestamp()), newest.hour)
     FROM unnest(CAST(:members AS text[])) AS asked (member)
@@ -29,7 +28,7 @@ _READ = """
         WHERE usage.member = asked.member AND hour <= clock_timestamp() - interval '25 hours'
         ORDER BY hour DESC LIMIT 1
     ) AS before ON true
-"""
+""")
 
 _BEGIN_EARLIER = """
     INSERT INTO member_usage (member, hour, bytes)
@@ -38,6 +37,12 @@ _BEGIN_EARLIER = """
         SELECT FROM member_usage WHERE member = :member AND hour <= clock_timestamp() - interval '25 hours'
     )
 """
+
+_ADD = text("""
+    INSERT INTO member_usage (member, hour, bytes)
+    SELECT * FROM unnest(CAST(:members AS text[]), CAST(:hours AS timestamptz[]), CAST(:bytes AS bigint[]))
+    ON CONFLICT (member, hour) DO UPDATE SET bytes = excluded.bytes
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ async def read(connection: AsyncConnection, asked: Collection[str]) -> dict[str,
     """The usage of each of these members."""
     if not asked:
         return {}
-    rows = await connection.execute(text(_READ), {"members": sorted(asked)})
+    rows = await connection.execute(_READ, {"members": sorted(asked)})
     return {row[0]: StoredUsage(Usage(row[1], row[2]), row[3]) for row in rows}
 
 
@@ -75,13 +80,11 @@ async def add(connection: AsyncConnection, before: Mapping[str, StoredUsage], ad
     """Count bytes that were added to what was read before."""
     if not added:
         return
-    statement = upsert(member_usage)
     await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[member_usage.c.member, member_usage.c.hour], set_={"bytes": statement.excluded.bytes}
-        ),
-        [
-            {"member": member, "hour": before[member].hour, "bytes": before[member].usage.in_all + size}
-            for member, size in added.items()
-        ],
+        _ADD,
+        {
+            "members": list(added),
+            "hours": [before[member].hour for member in added],
+            "bytes": [before[member].usage.in_all + size for member, size in added.items()],
+        },
     )

@@ -3,17 +3,26 @@
 from fastapi import FastAPI
 
 from hub.routes import checkpoint_reports, directory, entries, health, log, proposals, records
+from hub.routes.direct import Endpoint
 from hub.routes.openapi import document
 from hub.routes.services import Services
+from sharing_protocol.wire import CHECKPOINT, ENTRIES
 
 
-def attach(application: FastAPI, services: Services) -> None:
-    """Add every route to the application, and describe them in its OpenAPI document."""
+def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], Endpoint]:
+    """Add every route to the application, and describe them in its OpenAPI document.
+
+    Returns:
+        By method and path, the endpoints that are asked most often (`direct`); a path that ends in "/" is a beginning.
+    """
+    submit = entries.endpoint(services)
+    checkpoint, tile = log.checkpoint_endpoint(services), log.tile_endpoint(services)
     application.include_router(health.router(services))
-    application.include_router(entries.router(services))
+    application.include_router(entries.router(submit))
     application.include_router(checkpoint_reports.router(services))
     application.include_router(proposals.router(services))
     application.include_router(records.router(services))
     application.include_router(directory.router(services))
-    application.router.routes.extend(log.routes(services))
+    application.router.routes.extend(log.routes(checkpoint, tile))
     document(application)
+    return {("POST", ENTRIES): submit, ("GET", CHECKPOINT): checkpoint, ("GET", log.TILES): tile}

@@ -5,6 +5,8 @@ import gzip
 
 import zstandard
 
+from hub.routes.shared import Content
+
 _PREFERRED = ("zstd", "gzip")
 _WORTH_IT_BYTES = 1024
 
@@ -20,12 +22,11 @@ def choose(accepted: str) -> str:
     return next(coding for weight, coding in offered if weight == best) if best > 0 else "identity"
 
 
-async def encode(data: bytes, accepted: str) -> tuple[str, bytes]:
-    """Encode a body as the client would like it; returns the coding and the bytes."""
-    coding = choose(accepted) if len(data) >= _WORTH_IT_BYTES else "identity"
-    if coding == "identity":
-        return coding, data
-    return coding, await asyncio.to_thread(_compress, data, coding)
+async def encode(data: bytes, coding: str) -> Content:
+    """Encode a body as `choose` says, if that is worth it."""
+    if coding == "identity" or len(data) < _WORTH_IT_BYTES:
+        return Content(data)
+    return Content(await asyncio.to_thread(_compress, data, coding), coding)
 
 
 def _compress(data: bytes, coding: str) -> bytes:

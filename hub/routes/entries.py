@@ -2,11 +2,13 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.problems import documented
-from hub.routes.parameters import only_documented
+from hub.routes.direct import Endpoint
+from hub.routes.parameters import refuse_others
 from hub.routes.services import Services, body_of, caller_of
 from sharing_protocol.envelope import MAX_SIGNATURES, STATEMENT_TYPE
 from sharing_protocol.wire import ENTRIES, ENVELOPE_MEDIA_TYPE, Receipt
@@ -45,26 +47,34 @@ SUBMISSION_PROBLEMS = (
 )
 
 
-def router(services: Services) -> APIRouter:
-    """The route."""
-    routes = APIRouter(tags=["log"], dependencies=[Depends(only_documented)])
+def endpoint(services: Services) -> Endpoint:
+    """What the route does."""
 
-    @routes.post(
+    async def submit(request: Request) -> Response:
+        refuse_others(request, ())
+        receipt = await services.intake.submit(body_of(request), caller_of(request).key_id)
+        # The receipt is complete before the response begins, and durable before that.
+        return Response(
+            receipt.model_dump_json(exclude_none=True),
+            200 if receipt.already_logged else 201,
+            {"Cache-Control": "no-store"},
+            media_type="application/json",
+        )
+
+    return submit
+
+
+def router(submit: Endpoint) -> APIRouter:
+    """The route, as it is documented; `submit` is its `endpoint`."""
+    routes = APIRouter(tags=["log"])
+    routes.add_api_route(
         ENTRIES,
+        submit,
+        methods=["POST"],
         summary="Put a signed statement into the log",
         status_code=201,
         response_model=Receipt,
         responses={200: {"model": Receipt, "description": "The log has it already"}, **documented(SUBMISSION_PROBLEMS)},
         openapi_extra=ENVELOPE_BODY,
     )
-    async def submit(request: Request) -> Response:
-        receipt = await services.intake.submit(body_of(request), caller_of(request).key_id)
-        # The receipt is complete before the response begins, and durable before that.
-        return Response(
-            receipt.model_dump_json(),
-            200 if receipt.already_logged else 201,
-            {"Cache-Control": "no-store"},
-            media_type="application/json",
-        )
-
     return routes

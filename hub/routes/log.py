@@ -5,6 +5,7 @@ Plain Starlette routes: these bytes need no validation, and FastAPI's took three
 
 import asyncio
 import re
+import time
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,18 +13,22 @@ from starlette.routing import Route
 
 from hub.database import log_store
 from hub.errors import Denied
-from hub.routes.encodings import encode
+from hub.publication import Vouched
+from hub.routes.direct import Endpoint
+from hub.routes.encodings import choose, encode
 from hub.routes.services import Services, caller_of, place_of
+from hub.routes.shared import Content, SharedAnswers
 from sharing_protocol.errors import Malformed, Refused
-from sharing_protocol.tiles import MAX_TREE_SIZE, TILE_WIDTH, Bundle, encode_bundle, parse_path
+from sharing_protocol.tiles import MAX_TREE_SIZE, TILE_WIDTH, Bundle, Tile, encode_bundle, parse_path
 from sharing_protocol.wire import CHECKPOINT, MAX_WAIT_SECONDS, TILE_MEDIA_TYPE
 
+TILES = "/tile/"
 # For ever the same, but for members only: a cache that they share with others may not keep it.
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 
-def routes(services: Services) -> list[Route]:
-    """The routes."""
+def checkpoint_endpoint(services: Services) -> Endpoint:
+    """What `GET /checkpoint` does."""
 
     async def checkpoint(request: Request) -> Response:
         after = _number(request, "after", MAX_TREE_SIZE)
@@ -33,32 +38,44 @@ def routes(services: Services) -> list[Route]:
         if seconds:
             if after is None:
                 raise Refused("invalid_parameter", "wait goes with after: the size that you know", "query.wait")
-            with place_of(request).given_up():
-                await _until_it_grows(services, request, after, seconds)
-        note = await services.publication.checkpoint(after)
-        if note is None:
+            newest = await _news(services, request, after, seconds)
+        else:
+            newest = await services.publication.checkpoint(after)
+        if newest is None:
             raise Denied("not_founded", "the log is empty: no forum is founded here yet")
-        return PlainTextResponse(note, headers={"Cache-Control": "no-store"})
+        return PlainTextResponse(newest.note, headers={"Cache-Control": "no-store"})
+
+    return checkpoint
+
+
+def tile_endpoint(services: Services) -> Endpoint:
+    """What `GET /tile/…` does."""
+    shared = SharedAnswers()
 
     async def tile(request: Request) -> Response:
         # As it was sent: a percent-encoded spelling would be another URL for the same tile.
         place = parse_path(request.scope["raw_path"].decode("latin-1").removeprefix("/"))
         if place.index > MAX_TREE_SIZE:
             raise _beyond(place.path)  # and perhaps beyond what the database takes for a number
-        if isinstance(place, Bundle):
-            found = await _bundle(services, place, request.headers.get("accept-encoding", ""))
-            end = place.index * TILE_WIDTH + place.width
-            services.metrics.has(services.member_of(caller_of(request)), end)
-            return found
-        async with services.engine.connect() as connection:
-            hashes = await log_store.read_tile(connection, place)
-        if hashes is None:
-            raise _beyond(place.path)
-        return Response(hashes, headers={"Cache-Control": _IMMUTABLE}, media_type=TILE_MEDIA_TYPE)
+        if not isinstance(place, Bundle):
+            found = await shared.get(place, lambda: _tile(services, place))
+            return Response(found.data, headers={"Cache-Control": _IMMUTABLE}, media_type=TILE_MEDIA_TYPE)
+        coding = choose(request.headers.get("accept-encoding", ""))
+        found = await shared.get((place, coding), lambda: _bundle(services, place, coding))
+        services.metrics.has(services.member_of(caller_of(request)), place.index * TILE_WIDTH + place.width)
+        headers = {"Cache-Control": _IMMUTABLE, "Vary": "Accept-Encoding"}
+        if found.coding != "identity":
+            headers["Content-Encoding"] = found.coding
+        return Response(found.data, headers=headers, media_type=TILE_MEDIA_TYPE)
 
+    return tile
+
+
+def routes(checkpoint: Endpoint, tile: Endpoint) -> list[Route]:
+    """The routes of `checkpoint_endpoint` and `tile_endpoint`."""
     return [
         Route(CHECKPOINT, checkpoint, methods=["GET"]),
-        Route("/tile/{path:path}", tile, methods=["GET"]),
+        Route(TILES + "{path:path}", tile, methods=["GET"]),
     ]
 
 
@@ -72,7 +89,19 @@ def _number(request: Request, name: str, most: int) -> int | None:
     return int(values[0])
 
 
-async def _until_it_grows(services: Services, request: Request, after: int, seconds: int) -> None:
+async def _news(services: Services, request: Request, after: int, seconds: float) -> Vouched | None:
+    """The newest checkpoint, once it is another than that of `after` entries; at the latest after so many seconds."""
+    ends = time.monotonic() + seconds
+    while True:
+        if not services.following.tells_at_once(after):
+            with place_of(request).given_up():
+                await _until_it_grows(services, request, after, ends - time.monotonic())
+        newest = await services.publication.checkpoint(after)
+        if newest is None or newest.size != after or not services.following.waits_on(after, ends):
+            return newest
+
+
+async def _until_it_grows(services: Services, request: Request, after: int, seconds: float) -> None:
     """Wait for the log, but no longer than the client waits for us."""
     waiting = asyncio.ensure_future(services.following.wait(after, seconds, services.member_of(caller_of(request))))
     leaving = asyncio.ensure_future(_gone(request))
@@ -91,16 +120,20 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _bundle(services: Services, bundle: Bundle, accepted: str) -> Response:
+async def _tile(services: Services, tile: Tile) -> Content:
+    async with services.engine.connect() as connection:
+        hashes = await log_store.read_tile(connection, tile)
+    if hashes is None:
+        raise _beyond(tile.path)
+    return Content(hashes)
+
+
+async def _bundle(services: Services, bundle: Bundle, coding: str) -> Content:
     async with services.engine.connect() as connection:
         entries = await log_store.read_bundle(connection, bundle)
     if entries is None:
         raise _beyond(bundle.path)
-    coding, data = await encode(encode_bundle(entries), accepted)
-    headers = {"Cache-Control": _IMMUTABLE, "Vary": "Accept-Encoding"}
-    if coding != "identity":
-        headers["Content-Encoding"] = coding
-    return Response(data, headers=headers, media_type=TILE_MEDIA_TYPE)
+    return await encode(encode_bundle(entries), coding)
 
 
 def _beyond(path: str) -> Denied:

@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Collection
 
-from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
+from starlette.requests import Request
 
 from sharing_protocol.errors import Refused
 
@@ -20,7 +21,15 @@ async def only_documented(request: Request) -> None:
     route = request.scope["route"]
     if not isinstance(route, APIRoute):
         raise TypeError("this is about routes whose parameters FastAPI knows")
-    known = {parameter.alias for parameter in route.dependant.query_params}
+    refuse_others(request, {parameter.alias for parameter in route.dependant.query_params})
+
+
+def refuse_others(request: Request, known: Collection[str]) -> None:
+    """See that every query parameter is one of `known`, and is there once.
+
+    Raises:
+        Refused: `invalid_parameter`.
+    """
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         where = f"query.{name[:80]}"
         if name not in known:

@@ -153,21 +153,19 @@ def _shown(microseconds: int | None) -> str:
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _warn(text: str) -> None:
-    output.errors.print(text, style="yellow")
-
-
 def _warn_left_out(selection: Selection) -> None:
     for one in selection.left_out:
-        _warn(f"left out: {short_id(one.id)} {one.title}: {one.reason}")
+        output.warn(f"left out: {short_id(one.id)} {one.title}: {one.reason}")
 
 
 def _warn_missing(missing: dict[str, frozenset[str]], tallies: Sequence[Tally]) -> None:
     titles = {tally.entry: tally.title for tally in tallies}
     for fields, names in _grouped(missing).items():
         shown = ", ".join(fields)
-        _warn(f"no row has any of {shown}, so these could not match: {'; '.join(titles[entry] for entry in names)}")
-        _warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
+        output.warn(
+            f"no row has any of {shown}, so these could not match: {'; '.join(titles[entry] for entry in names)}"
+        )
+        output.warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
 
 
 def _grouped(missing: dict[str, frozenset[str]]) -> dict[tuple[str, ...], list[str]]:
@@ -179,11 +177,11 @@ def _grouped(missing: dict[str, frozenset[str]]) -> dict[tuple[str, ...], list[s
 
 def _warn_broken(broken: _Broken) -> None:
     for row in broken.first[:MAX_SHOWN]:
-        _warn(f"{row.place}: left out: {row.reason}")
+        output.warn(f"{row.place}: left out: {row.reason}")
     if broken.count:
         more = broken.count - min(len(broken.first), MAX_SHOWN)
         also = f" ({more} more than shown)" if more else ""
-        _warn(f"{broken.count} broken row{'s' if broken.count > 1 else ''} left out{also}; all others were used")
+        output.warn(f"{broken.count} broken row{'s' if broken.count > 1 else ''} left out{also}; all others were used")
 
 
 @contextmanager

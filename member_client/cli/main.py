@@ -4,25 +4,84 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
-import stamina.instrumentation
 import typer
-from filelock import Timeout
+from typer.core import TyperGroup
 
-from member_client.cli import detect, forum, key, log, pattern, setup, sighting, sync
-from member_client.cli.output import report_error
 from member_client.errors import ClientError, InvalidInput
 from sharing_protocol.errors import ProtocolError
 
 EXIT_CODES = """
 Exit codes: 0 done; 2 usage or invalid input; 3 refused by the hub; 4 hub unreachable;
-5 verification failed: the hub or an author misbehaved, evidence is kept.
+5 verification failed: the hub or an author misbehaved, evidence is kept; or a file to be checked does not hold.
 """
+
+_COMMANDS = {
+    "init": "setup:init",
+    "pin": "setup:pin",
+    "status": "setup:status",
+    "doctor": "setup:doctor",
+    "sync": "sync:sync",
+    "detect": "detect:detect",
+    "prove": "proof:prove",
+    "verify-proof": "proof:verify_proof",
+    "verify-evidence": "proof:verify_evidence",
+    "pattern": "pattern:app",
+    "sighting": "sighting:app",
+    "key": "key:app",
+    "log": "log:app",
+    "gossip": "gossip:app",
+    "forum": "forum:app",
+}
+"""Where the commands and the groups of commands are, in the order of the help."""
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name, of which only those that somebody asks for are loaded: a run uses one of them."""
+
+    def __init__(self) -> None:
+        self._where = dict(_COMMANDS)
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            module, _, attribute = self._where[name].partition(":")
+            found = getattr(import_module(f"member_client.cli.{module}"), attribute)
+            around = typer.Typer(add_completion=False, rich_markup_mode=None)
+            around.callback()(_root)
+            if isinstance(found, typer.Typer):
+                around.add_typer(found, name=name)
+            else:
+                around.command(name)(found)
+            self._loaded[name] = typer.main.get_group(around).commands[name]
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._where[name], self._loaded[name] = "", command
+
+    def __delitem__(self, name: str) -> None:
+        del self._where[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+
+class _Program(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()
+
 
 app = typer.Typer(
     name="stillwatch",
+    cls=_Program,
     help="Share attack patterns with other labs through a hub that nobody has to trust.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -30,17 +89,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(setup.init)
-app.command("pin")(setup.pin)
-app.command("status")(setup.status)
-app.command("doctor")(setup.doctor)
-app.command("sync")(sync.sync)
-app.command("detect")(detect.detect)
-app.add_typer(pattern.app, name="pattern")
-app.add_typer(sighting.app, name="sighting")
-app.add_typer(key.app, name="key")
-app.add_typer(log.app, name="log")
-app.add_typer(forum.app, name="forum")
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,7 +115,6 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     as_json = "--json" in arguments
-    stamina.instrumentation.set_on_retry_hooks([])  # what came of it, we say ourselves
     try:
         app(arguments)
     except SystemExit as exit_:
@@ -77,14 +124,22 @@ def run(arguments: list[str]) -> int:
         return _fail(error, as_json)
     except ProtocolError as error:
         return _fail(InvalidInput(error.detail), as_json)
-    except Timeout:
-        return _fail(InvalidInput("another sync of this home is under way", "try again when it is done"), as_json)
     except (OSError, sqlite3.Error) as error:
+        if _is_busy(error):
+            return _fail(InvalidInput("another sync of this home is under way", "try again when it is done"), as_json)
         hint = "check the path, its permissions and the disk"
         return _fail(InvalidInput(f"this machine would not: {error}", hint), as_json)
     return 0
 
 
+def _is_busy(error: Exception) -> bool:
+    from filelock import Timeout
+
+    return isinstance(error, Timeout)
+
+
 def _fail(error: ClientError, as_json: bool) -> int:
+    from member_client.cli.output import report_error
+
     report_error(error, as_json)
     return error.exit_code

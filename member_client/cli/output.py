@@ -1,7 +1,7 @@
 """How commands report: for people through rich, for scripts as JSON, one document on standard output.
 
-What comes from the log is other people's text. It is always shown as plain text, never as markup, and statements
-cannot hold control characters, so nothing in a title can drive a terminal.
+What comes from the log, or from a lab's own rows, is other people's text. It is always shown as plain text, never as
+markup, and what could drive a terminal or hide in a line is written as an escape, for scripts as JSON's own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from member_client.home import locate
 from member_client.session import Session
 from sharing_protocol.errors import Malformed
 from sharing_protocol.fingerprints import parse_fingerprint, words_of
+from sharing_protocol.statements.header import show_hidden
 
 HomeOption = Annotated[
     Path | None,
@@ -42,12 +43,18 @@ def open_session(home: Path | None) -> Session:
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
     """One JSON document on standard output; one that others follow is a line."""
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=None if one_line else 2))
+    # Such characters stand in strings only, where the escape means the same.
+    typer.echo(show_hidden(json.dumps(document, ensure_ascii=False, indent=None if one_line else 2)))
 
 
 def say(text: str, style: str = "") -> None:
     """One line for people."""
-    console.print(Text(text, style=style))
+    console.print(Text(show_hidden(text), style=style))
+
+
+def warn(text: str, style: str = "yellow") -> None:
+    """One line for people on standard error."""
+    errors.print(Text(show_hidden(text), style=style))
 
 
 def say_fingerprint(forum: str, *, qr: bool) -> None:
@@ -79,7 +86,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
+        shown.add_row(*(Text(show_hidden(str(cell))) for cell in row))
     console.print(shown)
 
 
@@ -94,6 +101,6 @@ def report_error(error: ClientError, as_json: bool, *, one_line: bool = False) -
             document["evidence"] = str(error.evidence)
         print_json(document, one_line=one_line)
         return
-    errors.print(Text(f"error: {error}", style="bold red"))
+    warn(f"error: {error}", "bold red")
     if error.hint:
-        errors.print(Text(f"hint: {error.hint}"))
+        warn(f"hint: {error.hint}", "")

@@ -134,7 +134,7 @@ def now() -> datetime:
 def report_issues(issues: Sequence[FileIssue]) -> None:
     """Print issues, one a line, as compilers do."""
     for issue in issues:
-        output.errors.print(str(issue), style="red")
+        output.warn(str(issue), "red")
 
 
 def report_tests(file: str, report: TestReport) -> None:
@@ -142,9 +142,9 @@ def report_tests(file: str, report: TestReport) -> None:
     for result in report.results:
         verdict, style = ("pass", "green") if result.passed else ("FAIL", "bold red")
         expected = "" if result.passed else f" (expected {result.expected}, got {result.got})"
-        output.errors.print(f"{verdict}  {file}: {result.name}: {result.detail}{expected}", style=style)
+        output.warn(f"{verdict}  {file}: {result.name}: {result.detail}{expected}", style)
     for missing in report.missing:
-        output.errors.print(f"FAIL  {file}: {missing}", style="bold red")
+        output.warn(f"FAIL  {file}: {missing}", "bold red")
 
 
 def _start(kind: str, starter: str) -> str:

@@ -7,22 +7,23 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.errors import ClientError, HubUnreachable, InvalidInput
-from member_client.hub_connection import HubConnection
 from member_client.patterns.trials import try_new
 from member_client.session import Session
 from member_client.sync.following import SyncReport, acknowledge
 from member_client.sync.judging import REJECTED as REJECTED_VERDICT
 from member_client.sync.store import RefusedEntry
 from member_client.sync.watching import watch
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 MAX_WAIT_SECONDS = 120.0
 LONGEST_RUN_SECONDS = 3600.0
@@ -135,7 +136,7 @@ class _Voice:
             document = {"status": "unreachable", "message": trouble, "checkpoint_age_seconds": round(age, 1)}
             output.print_json({**document, "again_in_seconds": round(pause, 1)}, one_line=self._one_line)
         else:
-            output.errors.print(f"{trouble}; trying again until it answers", style="yellow")
+            output.warn(f"{trouble}; trying again until it answers")
 
     def say(self, document: dict[str, Any], sentence: str) -> None:
         """A document for a script, or a sentence for a person who wants to hear it."""
@@ -155,7 +156,7 @@ def bring_up_to_date(session: Session, show: bool = False) -> None:
     if report.rejected:
         count = report.counts[REJECTED_VERDICT]
         told = f"{count} entr{'y' if count == 1 else 'ies'} of the log have no right to be there: run `stillwatch sync`"
-        output.errors.print(told, style="bold red")
+        output.warn(told, "bold red")
     if report.interruption is not None:
         raise report.interruption
 
@@ -240,13 +241,13 @@ def _check_busy(session: Session) -> None:
 def _warn(report: SyncReport) -> None:
     for entry in report.refused:
         line = f"entry {entry.index} is {entry.verdict}: {entry.reason} [{entry.code}]"
-        output.errors.print(line, style="bold red" if entry.verdict == REJECTED_VERDICT else "yellow")
+        output.warn(line, "bold red" if entry.verdict == REJECTED_VERDICT else "yellow")
     if (more := sum(report.counts.values()) - len(report.refused)) > 0:
-        output.errors.print(f"and {more} more, of which {report.counts.get(REJECTED_VERDICT, 0)} in all are rejected")
+        output.warn(f"and {more} more, of which {report.counts.get(REJECTED_VERDICT, 0)} in all are rejected", "")
     for path in report.evidence:
-        output.errors.print(f"evidence: {path}")
+        output.warn(f"evidence: {path}", "")
     if report.interruption is not None:
-        output.errors.print(f"the run ended early: {report.interruption}", style="bold red")
+        output.warn(f"the run ended early: {report.interruption}", "bold red")
 
 
 @contextmanager
@@ -254,6 +255,8 @@ def _progress(label: str, show: bool) -> Iterator[Callable[[int, int], None] | N
     if not (show and output.errors.is_terminal):
         yield None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.errors, transient=True) as bar:
         task = bar.add_task(label, total=None)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from member_client.sync.store import Store, StoredVersion
-from sharing_protocol.content import check_pattern
 from sharing_protocol.errors import ProtocolError
 
 BATCH = 64
@@ -55,6 +54,8 @@ def _batches(versions: Sequence[StoredVersion]) -> Iterator[Sequence[StoredVersi
 
 def _verdict(store: Store, version: StoredVersion) -> tuple[str, bool, str, str]:
     """Entry hash, whether it passed, and otherwise the code and the reason."""
+    from sharing_protocol.content import check_pattern  # slow to load, and most syncs have nothing to try
+
     try:
         check_pattern(store.pattern(version).body)
     except ProtocolError as error:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from member_client.patterns.yaml_document import FLOAT
 from sharing_protocol.statements import PatternBody
+from sharing_protocol.statements.header import show_hidden
 from sharing_protocol.strict_json import Json
 
 WIDTH = 110
@@ -43,8 +44,13 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-012345678
 
 
 def dump(value: Json) -> str:
-    """One YAML document, members in the order given."""
-    return yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
+    """One YAML document, members in the order given; one that hides characters has all but ASCII written as escapes."""
+    written = _dump(value, allow_unicode=True)
+    return written if show_hidden(written) == written else _dump(value, allow_unicode=False)
+
+
+def _dump(value: Json, *, allow_unicode: bool) -> str:
+    return yaml.dump(value, Dumper=_Dumper, allow_unicode=allow_unicode, sort_keys=False, width=WIDTH)
 
 
 def pattern_file(body: PatternBody) -> str:

@@ -1,31 +1,33 @@
-"""Entries from the cursor on, fetched ahead and proven to be in the signed tree, batch by batch.
+"""Entries from the cursor on, fetched ahead and proven to be in the signed tree, bundle by bundle.
 
-What is held at once is bounded in bytes and in bundles, whatever size of tree a hub signs and whatever it serves.
+What is held at once is bounded in bundles, whatever size of tree a hub signs and whatever it serves.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from member_client.errors import InvalidInput
-from member_client.hub_connection import HubConnection
 from member_client.sync.store import Store
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import encode_base64
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.tiles import TILE_WIDTH, Bundle, VerifiedTree, bundles_between, decode_bundle
 
-BUNDLES_PER_BATCH = 8
-BATCH_BYTES = 8 * 1024 * 1024
-"""A batch is closed once it holds so much; one bundle can hold twice that."""
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
+
 BUNDLES_AHEAD = 6
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Stretch:
     """Consecutive entries of the log, and their leaf hashes, which are in the signed tree."""
 
     start: int
@@ -33,43 +35,42 @@ class Batch:
     leaves: list[bytes]
 
 
-def verified_batches(
-    store: Store, hub: HubConnection, tree: VerifiedTree, bundles_per_batch: int = BUNDLES_PER_BATCH
-) -> Iterator[Batch]:
-    """Entries from the store's cursor on; bundles are fetched ahead while the ones before are judged.
+def verified_stretches(store: Store, hub: HubConnection, tree: VerifiedTree) -> Generator[Stretch]:
+    """Entries from the store's cursor on, a bundle's at a time, fetched ahead.
+
+    The store is asked now, and not again: the rest may be done in another thread.
 
     Raises:
         Misbehaviour: `ALTER`, `WITHHOLD`.
         InvalidInput: the store does not hold what was verified when it was written.
     """
     cursor = store.cursor
-    fetched = _fetch_ahead(hub, bundles_between(cursor, tree.size))
-    for group in _in_batches(_checked(tree, fetched), bundles_per_batch):
-        start = group[0][0].index * TILE_WIDTH
-        entries = [entry for _, bundled in group for entry in bundled]
-        leaves = [leaf_hash(entry) for entry in entries]
-        known = max(cursor - start, 0)
-        if store.leaves(start, cursor) != leaves[:known]:
+    stored = store.leaves(cursor - cursor % TILE_WIDTH, cursor)
+    return _verified(hub, tree, cursor, stored)
+
+
+def ahead(items: Iterator[_T], count: int) -> Generator[_T]:
+    """The same items, of which at most `count` are drawn ahead, in a thread of its own."""
+    with ThreadPoolExecutor(max_workers=1) as drawing:
+        drawn: deque[Future[_T | None]] = deque(drawing.submit(next, items, None) for _ in range(count))
+        try:
+            while (item := drawn.popleft().result()) is not None:
+                drawn.append(drawing.submit(next, items, None))
+                yield item
+        finally:
+            for future in drawn:
+                future.cancel()
+
+
+def _verified(hub: HubConnection, tree: VerifiedTree, cursor: int, stored: list[bytes]) -> Generator[Stretch]:
+    for bundle, content, width in _fetch_ahead(hub, bundles_between(cursor, tree.size)):
+        whole = _check_bundle(tree, bundle, content, width)
+        known = max(cursor - whole.start, 0)
+        if known and stored != whole.leaves[:known]:
             raise InvalidInput(
                 "the local store does not match the log it was verified against", "it is damaged; sync anew"
             )
-        yield Batch(start + known, entries[known:], leaves[known:])
-
-
-_Entries = tuple[Bundle, list[bytes]]
-
-
-def _in_batches(bundles: Iterable[_Entries], most: int) -> Iterator[list[_Entries]]:
-    batch: list[_Entries] = []
-    held = 0
-    for bundle in bundles:
-        batch.append(bundle)
-        held += sum(map(len, bundle[1]))
-        if len(batch) >= most or held >= BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
+        yield Stretch(whole.start + known, whole.entries[known:], whole.leaves[known:])
 
 
 def _fetch_ahead(hub: HubConnection, bundles: Iterator[Bundle]) -> Iterator[tuple[Bundle, bytes, int]]:
@@ -89,21 +90,17 @@ def _fetch_ahead(hub: HubConnection, bundles: Iterator[Bundle]) -> Iterator[tupl
                 fetched.cancel()
 
 
-def _checked(tree: VerifiedTree, fetched: Iterable[tuple[Bundle, bytes, int]]) -> Iterator[_Entries]:
-    for bundle, content, width in fetched:
-        yield bundle, _check_bundle(tree, bundle, content, width)
-
-
-def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int) -> list[bytes]:
-    evidence = {"path": bundle.path, "bundle": encode_base64(content)}
+def _check_bundle(tree: VerifiedTree, bundle: Bundle, content: bytes, width: int) -> Stretch:
     try:
         entries = decode_bundle(content, width)[: bundle.width]
     except Malformed as error:
+        evidence = {"path": bundle.path, "bundle": encode_base64(content)}
         raise Misbehaviour(Fault.ALTER, error.code, f"{bundle.path}: {error.detail}", evidence) from error
+    leaves = [leaf_hash(entry) for entry in entries]
     try:
-        tree.check_leaves(bundle, [leaf_hash(entry) for entry in entries])
+        tree.check_leaves(bundle, leaves)
     except Misbehaviour as error:
         if error.code == "altered_entries":
-            error.evidence.update(evidence)
+            error.evidence.update(path=bundle.path, bundle=encode_base64(content))
         raise
-    return entries
+    return Stretch(bundle.index * TILE_WIDTH, entries, leaves)

@@ -7,26 +7,31 @@ once the folder is full each kind of lie has one file more, which is always of t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from member_client.home import write_privately
+from sharing_protocol import strict_json
 from sharing_protocol.errors import Misbehaviour
+from sharing_protocol.evidence import FORMAT, FORUM_RECORD
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.log_keys import LogHistory
+from sharing_protocol.log_excerpt import LoggedEntry, write_entries
 from sharing_protocol.statements.header import format_timestamp
 
-FORMAT = "stillwatch-evidence/1"
 MAX_FILES = 200
 MAX_BYTES = 256 * 1024 * 1024
 
 
-def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, logs: LogHistory | None, hub: str, now: float) -> Path:
+def keep(
+    folder: Path, misbehaviour: Misbehaviour, forum: str, record: Sequence[LoggedEntry], hub: str, now: float
+) -> Path:
     """Write an evidence file.
 
     Args:
         forum: the pinned fingerprint.
-        logs: the log's keys, when they are known; they make the file checkable on its own.
+        record: the forum's own entries, as far as they are known, the founding one first: the log's keys are in them,
+            and with them anybody can check the file.
         hub: where it came from.
         now: POSIX seconds.
 
@@ -35,6 +40,9 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, logs: LogHistory 
     """
     seen = datetime.fromtimestamp(int(now), UTC)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    documents = dict(misbehaviour.evidence)
+    if len(record) > 1:
+        documents[FORUM_RECORD] = strict_json.dumps(write_entries(record[1:])).decode()
     document = {
         "format": FORMAT,
         "fault": misbehaviour.fault.value,
@@ -43,28 +51,21 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, logs: LogHistory 
         "seen_at": format_timestamp(seen),
         "hub": hub,
         "forum": forum,
-        "log": logs.current.model_dump(mode="json") if logs else None,
-        **_former_keys(logs),
-        "documents": misbehaviour.evidence,
+        "founding": record[0].entry.decode("utf-8") if record else None,
+        "documents": {name: text.replace("\0", "\ufffd") for name, text in documents.items()},
     }
     path = _path(folder, misbehaviour, f"{seen:%Y%m%dT%H%M%SZ}")
     write_privately(path, json.dumps(document, indent=2, ensure_ascii=False).encode())
     return path
 
 
-def _former_keys(logs: LogHistory | None) -> dict[str, object]:
-    """All keys that the log had, with the index of the entry that named them, if there was more than one pair."""
-    if logs is None or len(logs.terms) == 1:
-        return {}
-    return {"log_keys": [{"since": term.since, **term.log.model_dump(mode="json")} for term in logs.terms]}
-
-
 def entry_document(entry: bytes) -> dict[str, str]:
     """An entry as evidence: as text if it is text, else in base64; either gives its exact bytes."""
     try:
-        return {"entry": entry.decode("utf-8")}
+        text = entry.decode("utf-8")
     except UnicodeDecodeError:
-        return {"entry_base64": encode_base64(entry)}
+        text = "\0"
+    return {"entry_base64": encode_base64(entry)} if "\0" in text else {"entry": text}
 
 
 def _path(folder: Path, misbehaviour: Misbehaviour, moment: str) -> Path:

@@ -11,16 +11,16 @@ so, with evidence, until somebody was told: a hub cannot talk its way past it by
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
-from member_client.hub_connection import HubConnection
-from member_client.sync.accusations import accusations
-from member_client.sync.batches import BUNDLES_PER_BATCH, verified_batches
+from member_client.sync.accusations import accusations, substantiate
+from member_client.sync.batches import Stretch, ahead, verified_stretches
+from member_client.sync.examining import Examination, Examined, examination
 from member_client.sync.handing_over import open_newest
 from member_client.sync.judging import REJECTED, judge_anew, judge_batch, put_back
 from member_client.sync.promises import check_promises
@@ -30,6 +30,7 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import encode_base64
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash
@@ -39,7 +40,17 @@ from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
 from sharing_protocol.trust import RETIRED_KEY, TrustedCheckpoint, check_consistency, check_freshness
 from sharing_protocol.wire import HALTED, Receipt
 
-KeepEvidence = Callable[[Misbehaviour, LogHistory | None], Path]
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
+
+BUNDLES_PER_BATCH = 8
+BATCH_BYTES = 8 * 1024 * 1024
+"""A batch is closed once it holds so much; one bundle can hold twice that."""
+STRETCHES_DRAWN_AHEAD = 1
+STRETCHES_EXAMINED_AHEAD = BUNDLES_PER_BATCH
+
+KeepEvidence = Callable[[Misbehaviour, Sequence[LoggedEntry]], Path]
+"""Given what was found, and the forum's own entries, as far as they are known: they make the evidence checkable."""
 Progress = Callable[[int, int], None]
 """Told `(entries stored, entries there are)` after every batch."""
 
@@ -99,23 +110,30 @@ def follow(
         HubUnreachable, RefusedByHub: no usable answer.
         InvalidInput: the local store belongs to another forum, or is damaged.
     """
-    logs: LogHistory | None = None
+    record: Sequence[LoggedEntry] = ()
     trusted: TrustedCheckpoint | None = None
+    tree: VerifiedTree | None = None
     last_good = store.trusted()
     report = SyncReport(store.cursor, store.cursor, 0.0)
     try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as verifiers:
-            if store.is_of_other_understanding:
-                judge_anew(store, verifiers)
-            logs = _known_logs(store, hub, fingerprint)
-            data = hub.checkpoint() if note is None else note
-            trusted, logs = open_newest(data, logs, store, hub, fingerprint)
-            check_freshness(trusted, clock(), max_age)
-            tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
-            check_consistency(last_good, trusted, tree)
-            kept = check_promises(store, trusted, tree, logs)
-            for batch in verified_batches(store, hub, tree, bundles_per_batch):
-                judge_batch(store, batch, fingerprint, trusted, verifiers, logs)
+        if store.is_of_other_understanding:
+            with examination(store.cursor) as judging:
+                judge_anew(store, judging)
+        logs, record = _known_keys(store, hub, fingerprint)
+        data = hub.checkpoint() if note is None else note
+        opened = open_newest(data, logs, record, store, hub, fingerprint)
+        trusted, record = opened.trusted, opened.record
+        check_freshness(trusted, clock(), max_age)
+        tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
+        check_consistency(last_good, trusted, tree)
+        kept = check_promises(store, trusted, tree, opened.logs)
+        with (
+            examination(tree.size - store.cursor) as examining,
+            closing(verified_stretches(store, hub, tree)) as stretches,
+            closing(_examined(stretches, store, examining)) as examined,
+        ):
+            for batch in _in_batches(examined, bundles_per_batch):
+                judge_batch(store, batch, fingerprint, trusted, opened.logs)
                 if progress is not None:
                     progress(store.cursor, tree.size)
         with store.transaction():
@@ -125,19 +143,49 @@ def follow(
     except Misbehaviour as misbehaviour:
         if trusted is not None and "new_checkpoint" not in misbehaviour.evidence:
             misbehaviour.evidence.setdefault("checkpoint", trusted.note)
+        substantiate(store, misbehaviour, tree)
         if misbehaviour.fault in (Fault.ROLL_BACK, Fault.FORK):
             _remind(store, hub)
         if misbehaviour.code == RETIRED_KEY and store.cursor != report.previous:
             put_back(store, report.previous, last_good)
-        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, logs)) from misbehaviour
+        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, record)) from misbehaviour
     except (HubUnreachable, RefusedByHub) as error:
         if isinstance(error, HubUnreachable) and error.reason in HALTED:
             _remind(store, hub)
         if not store.count_refused(store.reported).get(REJECTED):
             raise
         report.interruption = error
-    _report_refused(store, report, logs, keep_evidence)
+    _report_refused(store, report, max(record, store.forum_record(), key=len), keep_evidence)
     return report
+
+
+def _examined(stretches: Iterator[Stretch], store: Store, examining: Examination) -> Generator[Examined]:
+    """Every stretch with what can be found out about it while the ones before are judged."""
+    keys = store.membership().keys
+    if not keys and (first := next(stretches, None)) is not None:
+        # Nobody is known whose signatures could be verified: whoever judges has to do it, and then somebody is.
+        yield examining.examine(first, keys)
+        keys = store.membership().keys
+    with (
+        closing(ahead(stretches, STRETCHES_DRAWN_AHEAD)) as drawn,
+        closing(ahead(examining.examine_all(drawn, lambda: keys), STRETCHES_EXAMINED_AHEAD)) as examined,
+    ):
+        for one in examined:
+            yield one
+            keys = store.membership().keys
+
+
+def _in_batches(examined: Iterable[Examined], most: int) -> Iterator[list[Examined]]:
+    batch: list[Examined] = []
+    held = 0
+    for one in examined:
+        batch.append(one)
+        held += sum(map(len, one.stretch.entries))
+        if len(batch) >= most or held >= BATCH_BYTES or one.stretch.start == 0:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def _remind(store: Store, hub: HubConnection) -> None:
@@ -156,17 +204,22 @@ def acknowledge(store: Store, report: SyncReport) -> None:
             store.set_reported(report.cursor)
 
 
-def _report_refused(store: Store, report: SyncReport, logs: LogHistory | None, keep_evidence: KeepEvidence) -> None:
+def _report_refused(
+    store: Store, report: SyncReport, record: Sequence[LoggedEntry], keep_evidence: KeepEvidence
+) -> None:
     report.cursor = store.cursor
     report.counts = store.count_refused(store.reported)
     rejected = store.refused(store.reported, REJECTED)
     others = [entry for entry in store.refused(store.reported) if entry.verdict != REJECTED]
     report.refused = [*rejected, *others][:MAX_LISTED]
-    report.evidence = [keep_evidence(accusation, logs) for accusation in accusations(store, rejected)]
+    report.evidence = [keep_evidence(accusation, record) for accusation in accusations(store, rejected)]
 
 
-def _known_logs(store: Store, hub: HubConnection, fingerprint: str) -> LogHistory:
-    """The log's keys: from the store, or at first contact from a founding statement that has the pinned hash."""
+def _known_keys(store: Store, hub: HubConnection, fingerprint: str) -> tuple[LogHistory, list[LoggedEntry]]:
+    """The log's keys, and the forum's own entries, which name them.
+
+    From the store, or at first contact from a founding statement that has the pinned hash.
+    """
     if store.fingerprint not in (None, fingerprint):
         raise InvalidInput(f"the local store is of forum {store.fingerprint}", "use another --home for another forum")
     forum = store.membership().forum
@@ -175,7 +228,7 @@ def _known_logs(store: Store, hub: HubConnection, fingerprint: str) -> LogHistor
             raise InvalidInput(
                 f"the local store is of forum {forum.fingerprint}", "move store.sqlite away and sync anew"
             )
-        return forum.logs
+        return forum.logs, store.forum_record()
     try:
         content, width = hub.bundle(Bundle(0, 1))
     except Misbehaviour as error:
@@ -190,4 +243,4 @@ def _known_logs(store: Store, hub: HubConnection, fingerprint: str) -> LogHistor
         raise Misbehaviour(Fault.FORGE, error.code, f"the founding statement: {error.detail}", evidence) from error
     if not isinstance(admission, Admission) or not isinstance(admission.statement, Found):
         raise Misbehaviour(Fault.FORGE, "not_founded", "entry 0 does not found a forum", evidence)
-    return LogHistory.of(admission.statement.body.log)
+    return LogHistory.of(admission.statement.body.log), [LoggedEntry(0, founding.encode(), ())]

@@ -9,8 +9,12 @@ The keys that the log gave up are not needed for this, so it does not matter whe
 
 from __future__ import annotations
 
-from member_client.hub_connection import HubConnection
-from member_client.sync.batches import verified_batches
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from member_client.sync.batches import verified_stretches
 from member_client.sync.store import Store
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
@@ -18,6 +22,7 @@ from sharing_protocol.admission import Admission, Head, admit
 from sharing_protocol.checkpoints import Checkpoint, parse_text
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import Fault, Misbehaviour, ProtocolError
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.notes import parse as parse_note
@@ -25,27 +30,37 @@ from sharing_protocol.statements import ChangeLog, MembershipStatement
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import RETIRED_KEY, TrustedCheckpoint, check_consistency, open_checkpoint
 
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
+
 _UNSIGNED = "unsigned_checkpoint"
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checkpoint, the keys by which it was opened, and the forum's own entries, which name them."""
+
+    trusted: TrustedCheckpoint
+    logs: LogHistory
+    record: Sequence[LoggedEntry]
+
+
 def open_newest(
-    data: bytes, logs: LogHistory, store: Store, hub: HubConnection, fingerprint: str
-) -> tuple[TrustedCheckpoint, LogHistory]:
+    data: bytes, logs: LogHistory, record: Sequence[LoggedEntry], store: Store, hub: HubConnection, fingerprint: str
+) -> Opened:
     """Open the hub's checkpoint by the log's keys, or by keys that the log turns out to have now.
 
     Args:
         logs: the log's keys as of the store, or of the founding statement.
+        record: the forum's own entries up to there.
         fingerprint: the pinned forum.
-
-    Returns:
-        The checkpoint, and the keys by which it was opened.
 
     Raises:
         Misbehaviour: `FORGE`.
         HubUnreachable, RefusedByHub: no usable answer.
     """
     try:
-        return open_checkpoint(data, logs), logs
+        return Opened(open_checkpoint(data, logs), logs, record)
     except Misbehaviour as misbehaviour:
         if misbehaviour.code != _UNSIGNED:
             raise
@@ -68,24 +83,26 @@ def open_newest(
     return found
 
 
-def _find_keys(
-    data: bytes, claimed: Checkpoint, store: Store, hub: HubConnection, fingerprint: str
-) -> tuple[TrustedCheckpoint, LogHistory] | None:
+def _find_keys(data: bytes, claimed: Checkpoint, store: Store, hub: HubConnection, fingerprint: str) -> Opened | None:
     tree = VerifiedTree(claimed.size, claimed.root, hub.tile)
     check_consistency(store.trusted(), TrustedCheckpoint(claimed, data.decode(), 0), tree)
     reading = _Reading(store)
-    for batch in verified_batches(store, hub, tree):
-        for index, (entry, leaf) in enumerate(zip(batch.entries, batch.leaves, strict=True), batch.start):
-            statement = reading.take(index, entry, leaf.hex())
-            forum = reading.membership.forum
-            if forum is None or forum.fingerprint != fingerprint:
-                raise Misbehaviour(Fault.FORGE, "wrong_forum", "entry 0 does not found the pinned forum")
-            if isinstance(statement, ChangeLog):
-                try:
-                    return open_checkpoint(data, forum.logs), forum.logs
-                except Misbehaviour as misbehaviour:
-                    if misbehaviour.code not in (_UNSIGNED, RETIRED_KEY):
-                        raise
+    record = store.forum_record()
+    with closing(verified_stretches(store, hub, tree)) as stretches:
+        for stretch in stretches:
+            for index, (entry, leaf) in enumerate(zip(stretch.entries, stretch.leaves, strict=True), stretch.start):
+                statement = reading.take(index, entry, leaf.hex())
+                forum = reading.membership.forum
+                if forum is None or forum.fingerprint != fingerprint:
+                    raise Misbehaviour(Fault.FORGE, "wrong_forum", "entry 0 does not found the pinned forum")
+                if statement is not None and statement.id == forum.id:
+                    record.append(LoggedEntry(index, entry, ()))
+                if isinstance(statement, ChangeLog):
+                    try:
+                        return Opened(open_checkpoint(data, forum.logs), forum.logs, record)
+                    except Misbehaviour as misbehaviour:
+                        if misbehaviour.code not in (_UNSIGNED, RETIRED_KEY):
+                            raise
     return None
 
 

@@ -8,17 +8,17 @@ did, all entries are judged anew from the stored bytes, and the store is as if i
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 
-from member_client.sync.batches import Batch
+from member_client.sync.batches import Stretch
 from member_client.sync.evidence import entry_document
+from member_client.sync.examining import Examination, Examined, examination
+from member_client.sync.judged import Judged
 from member_client.sync.store import Store
-from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.admission import Admission, admit
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
-from sharing_protocol.keys import PublicKey
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
@@ -27,7 +27,6 @@ from sharing_protocol.trust import TrustedCheckpoint, check_keys
 
 REJECTED, NOT_UNDERSTOOD = "rejected", "not understood"
 
-_SIGNATURES_A_TASK = 64
 _JUDGED_AT_A_TIME = 2048
 _LONGEST_ID = 80
 _RESTS_ON_STATE = frozenset(
@@ -42,12 +41,7 @@ _RESTS_ON_STATE = frozenset(
 
 
 def judge_batch(
-    store: Store,
-    batch: Batch,
-    fingerprint: str,
-    trusted: TrustedCheckpoint,
-    verifiers: ThreadPoolExecutor,
-    logs: LogHistory,
+    store: Store, batch: Sequence[Examined], fingerprint: str, trusted: TrustedCheckpoint, logs: LogHistory
 ) -> None:
     """Decide on each entry in order, and commit all of it with the cursor behind it.
 
@@ -55,25 +49,27 @@ def judge_batch(
     after, the next run goes on behind it. Nothing else is written on the way.
 
     Args:
+        batch: stretches of the log, one behind the other.
         logs: the keys by which `trusted` was opened.
 
     Raises:
         Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum, or an entry takes away
             the key that signed the tree.
     """
+    first, last = batch[0].stretch, batch[-1].stretch
     with store.transaction():
-        membership = _judge(store, batch, store.membership(), verifiers)
-        if batch.start == 0:
-            _check_founded(membership, fingerprint, batch.entries[0], trusted)
+        membership = _judge(store, batch, store.membership())
+        if first.start == 0:
+            _check_founded(membership, fingerprint, first.entries[0], trusted)
         _check_keys(membership, logs, batch, trusted)
         store.set_membership(membership)
-        store.advance(fingerprint, trusted, batch.start + len(batch.entries))
+        store.advance(fingerprint, trusted, last.start + len(last.entries))
 
 
-def judge_anew(store: Store, verifiers: ThreadPoolExecutor) -> None:
+def judge_anew(store: Store, judging: Examination) -> None:
     """Judge every stored entry again, in one transaction; what is rejected only now counts as unreported."""
     with store.transaction():
-        _judge_stored(store, verifiers)
+        _judge_stored(store, judging)
 
 
 def put_back(store: Store, cursor: int, trusted: TrustedCheckpoint | None) -> None:
@@ -82,20 +78,20 @@ def put_back(store: Store, cursor: int, trusted: TrustedCheckpoint | None) -> No
     Args:
         cursor, trusted: how far the entries were stored, and which checkpoint was believed.
     """
-    with ThreadPoolExecutor() as verifiers, store.transaction():
+    with examination(cursor) as judging, store.transaction():
         store.cut(cursor, trusted)
-        _judge_stored(store, verifiers)
+        _judge_stored(store, judging)
 
 
-def _judge_stored(store: Store, verifiers: ThreadPoolExecutor) -> None:
+def _judge_stored(store: Store, judging: Examination) -> None:
     cursor, reported = store.cursor, store.reported
     store.forget_verdicts()
     membership = Membership()
     for start in range(0, cursor, _JUDGED_AT_A_TIME):
         entries = store.entries(start, start + _JUDGED_AT_A_TIME)
         before = _rejected(store, start)
-        batch = Batch(start, entries, [leaf_hash(entry) for entry in entries])
-        membership = _judge(store, batch, membership, verifiers)
+        stretch = Stretch(start, entries, [leaf_hash(entry) for entry in entries])
+        membership = _judge(store, [judging.examine(stretch, membership.keys)], membership)
         reported = min(reported, *(_rejected(store, start) - before), cursor)
     store.set_membership(membership)
     store.set_reported(reported)
@@ -106,11 +102,14 @@ def _rejected(store: Store, start: int) -> set[int]:
     return {entry.index for entry in found if entry.index < start + _JUDGED_AT_A_TIME}
 
 
-def _judge(store: Store, batch: Batch, membership: Membership, verifiers: ThreadPoolExecutor) -> Membership:
-    parsed = [_parse(entry) for entry in batch.entries]
-    check = _checked_ahead(parsed, membership, verifiers)
-    for index, (data, leaf, signed) in enumerate(zip(batch.entries, batch.leaves, parsed, strict=True), batch.start):
-        membership = _judge_entry(store, index, data, leaf, signed, membership, check)
+def _judge(store: Store, batch: Iterable[Examined], membership: Membership) -> Membership:
+    judged = Judged(store)
+    for examined in batch:
+        stretch = examined.stretch
+        entries = zip(stretch.entries, stretch.leaves, examined.parsed, strict=True)
+        for index, (data, leaf, signed) in enumerate(entries, stretch.start):
+            membership = _judge_entry(judged, index, data, leaf, signed, membership, examined)
+    store.put(judged)
     return membership
 
 
@@ -125,93 +124,55 @@ def _check_founded(membership: Membership, fingerprint: str, entry: bytes, trust
         )
 
 
-def _check_keys(membership: Membership, logs: LogHistory, batch: Batch, trusted: TrustedCheckpoint) -> None:
+def _check_keys(
+    membership: Membership, logs: LogHistory, batch: Sequence[Examined], trusted: TrustedCheckpoint
+) -> None:
     if membership.forum is None:
         return
     found = membership.forum.logs
     try:
         check_keys(trusted, logs, found)
     except Misbehaviour as misbehaviour:
-        misbehaviour.evidence.update(entry_document(batch.entries[found.terms[-1].since - batch.start]))
+        since = found.terms[-1].since
+        [stretch] = [one.stretch for one in batch if 0 <= since - one.stretch.start < len(one.stretch.entries)]
+        misbehaviour.evidence.update(entry_document(stretch.entries[since - stretch.start]))
         raise
 
 
-def _parse(entry: bytes) -> Envelope | Malformed:
-    try:
-        return envelopes.parse(entry)
-    except Malformed as error:
-        return error
-
-
-def _checked_ahead(
-    parsed: list[Envelope | Malformed], membership: Membership, verifiers: ThreadPoolExecutor
-) -> SignatureCheck:
-    """Verify in threads (libsodium releases the interpreter) what keys already known have signed.
-
-    A key's id is its hash, so a signature that holds, holds wherever the key is registered; who may sign what is
-    decided later, in order.
-    """
-    work = [
-        (membership.keys[signature.key_id].public_key, signed, signature)
-        for signed in parsed
-        if isinstance(signed, Envelope)
-        for signature in signed.signatures
-        if signature.key_id in membership.keys
-    ]
-    chunks = [work[start : start + _SIGNATURES_A_TASK] for start in range(0, len(work), _SIGNATURES_A_TASK)]
-    held: set[tuple[bytes, str, bytes]] = set()
-    for chunk, results in zip(chunks, verifiers.map(_verify_chunk, chunks), strict=True):
-        held.update(
-            (key.raw, signed.payload_sha256, signature.value)
-            for (key, signed, signature), holds in zip(chunk, results, strict=True)
-            if holds
-        )
-
-    def check(key: PublicKey, signed: Envelope, signature: Signature) -> bool:
-        known = (key.raw, signed.payload_sha256, signature.value) in held
-        return known or key.verifies(signed.signed_message, signature.value)
-
-    return check
-
-
-def _verify_chunk(chunk: list[tuple[PublicKey, Envelope, Signature]]) -> list[bool]:
-    return [key.verifies(signed.signed_message, signature.value) for key, signed, signature in chunk]
-
-
 def _judge_entry(
-    store: Store,
+    judged: Judged,
     index: int,
     data: bytes,
     leaf: bytes,
     signed: Envelope | Malformed,
     membership: Membership,
-    check: SignatureCheck,
+    examined: Examined,
 ) -> Membership:
     entry = leaf.hex()
     try:
         if isinstance(signed, Malformed):
             raise signed
-        admission = admit(signed, index, entry, membership, store, check)
+        admission = admit(signed, index, entry, membership, judged, examined.check, examined.read)
     except ProtocolError as error:
-        _refuse(store, index, data, leaf, signed, membership, error)
+        _refuse(judged, index, data, leaf, signed, membership, error)
         return membership
     if not isinstance(admission, Admission):
         reason = f"schema {admission.schema}, type {admission.type[:80]!r}: upgrade to understand it"
-        store.put_entry(index, leaf, data, admission.type[:80], NOT_UNDERSTOOD, "unknown_statement_type", reason)
-        _note_unread(store, index, admission, signed, membership, check)
+        judged.put_entry(index, leaf, data, admission.type[:80], NOT_UNDERSTOOD, "unknown_statement_type", reason)
+        _note_unread(judged, index, admission, signed, membership, examined.check)
         return membership
     statement = admission.statement
-    store.put_entry(index, leaf, data, statement.type, "admitted", "", "")
+    judged.put_entry(index, leaf, data, statement.type, "admitted", "", "")
     if not isinstance(statement, MembershipStatement):
-        store.add_version(index, statement, entry, signed.signatures[0].key_id)
-    store.put_head(admission.head)
+        judged.add_version(index, statement, entry, signed.signatures[0].key_id)
+    judged.put_head(admission.head)
     if admission.withdrawn is not None:
-        store.mark_withdrawn(admission.withdrawn.id, index)
+        judged.mark_withdrawn(admission.withdrawn.id, index)
     return admission.membership
 
 
 def _refuse(
-    store: Store,
+    judged: Judged,
     index: int,
     data: bytes,
     leaf: bytes,
@@ -223,12 +184,12 @@ def _refuse(
     kind = statement.type if statement is not None else ""
     unread = None
     if statement is not None and error.code in _RESTS_ON_STATE:
-        unread = store.unread(_rests_on(statement, membership))
+        unread = judged.unread(_rests_on(statement, membership))
     if unread is None:
-        store.put_entry(index, leaf, data, kind, REJECTED, error.code, error.detail)
+        judged.put_entry(index, leaf, data, kind, REJECTED, error.code, error.detail)
         return
     reason = f"it rests on entry {unread}, which this version does not understand: upgrade ({error.detail})"
-    store.put_entry(index, leaf, data, kind, NOT_UNDERSTOOD, error.code, reason)
+    judged.put_entry(index, leaf, data, kind, NOT_UNDERSTOOD, error.code, reason)
 
 
 def _claimed(signed: Envelope | Malformed) -> Statement | None:
@@ -254,7 +215,7 @@ def _rests_on(statement: Statement, membership: Membership) -> list[str]:
 
 
 def _note_unread(
-    store: Store, index: int, unknown: Unknown, signed: Envelope, membership: Membership, check: SignatureCheck
+    judged: Judged, index: int, unknown: Unknown, signed: Envelope, membership: Membership, check: SignatureCheck
 ) -> None:
     """Remember the record that a statement is about, if somebody who may speak of it has signed it.
 
@@ -264,10 +225,10 @@ def _note_unread(
     forum = membership.forum
     if not isinstance(record, str) or len(record) > _LONGEST_ID or not isinstance(author, str) or forum is None:
         return
-    head = store.head(record)
+    head = judged.head(record)
     may_speak = head is None or author in (head.author, record, forum.id)
     if may_speak and any(_vouches(signature, author, signed, membership, check) for signature in signed.signatures):
-        store.put_unread(record, index)
+        judged.put_unread(record, index)
 
 
 def _vouches(

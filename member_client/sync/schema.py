@@ -15,7 +15,8 @@ from pathlib import Path
 
 from member_client.errors import InvalidInput
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+PAGE_BYTES = 16_384
 
 _TABLES = """
 CREATE TABLE log_state (
@@ -36,7 +37,6 @@ CREATE TABLE entries (
     code TEXT NOT NULL,
     reason TEXT NOT NULL
 );
-CREATE INDEX entries_by_leaf ON entries (leaf);
 CREATE INDEX membership_entries ON entries (idx) WHERE type LIKE 'membership.%';
 CREATE INDEX refused_entries ON entries (idx) WHERE verdict <> 'admitted';
 CREATE TABLE versions (
@@ -97,6 +97,9 @@ CREATE TABLE unread_records (
     id TEXT PRIMARY KEY,
     idx INTEGER NOT NULL
 ) WITHOUT ROWID;
+""",
+    2: """
+DROP INDEX entries_by_leaf;
 """,
 }
 """By the version they start from; each leads to the next."""

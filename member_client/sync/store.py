@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from member_client.errors import InvalidInput
-from member_client.sync.schema import SCHEMA_VERSION, prepare
+from member_client.sync.judged import Judged
+from member_client.sync.schema import PAGE_BYTES, SCHEMA_VERSION, prepare
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.admission import Head
 from sharing_protocol.checkpoints import parse_text
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import Membership, after
 from sharing_protocol.notes import parse as parse_note
-from sharing_protocol.statements import MembershipStatement, Pattern, RecordStatement, Sighting
+from sharing_protocol.statements import MembershipStatement, Pattern
 from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.trust import TrustedCheckpoint
 
@@ -82,7 +84,7 @@ class RefusedEntry:
 
 
 class Store:
-    """The store. It is also what `admission.admit` looks records up in."""
+    """The store. It is also what `judged.Judged` looks records up in."""
 
     def __init__(self, path: Path) -> None:
         """Open the store, making it if there is none.
@@ -95,6 +97,8 @@ class Store:
         try:
             self._database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
             path.chmod(0o600)
+            # An envelope or two fill SQLite's usual page; this counts only while the file is new.
+            self._database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             if self._database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
@@ -189,18 +193,27 @@ class Store:
         rows = self._database.execute("SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end))
         return [row[0] for row in rows]
 
+    def put(self, judged: Judged) -> None:
+        """Keep a batch's verdicts and what follows from them; of entries kept already only the verdicts change."""
+        write = self._database.executemany
+        write(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idx) DO UPDATE SET "
+            "type = excluded.type, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
+            judged.entries,
+        )
+        write("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", judged.versions)
+        write(
+            "INSERT INTO heads VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (id) DO UPDATE SET "
+            "version = excluded.version, entry = excluded.entry",
+            ((head.id, head.type, head.version, head.entry, head.author) for head in judged.heads.values()),
+        )
+        write("UPDATE heads SET withdrawn_at = ? WHERE id = ?", ((at, id) for id, at in judged.withdrawn.items()))
+        write("INSERT OR IGNORE INTO unread_records VALUES (?, ?)", judged.unread_records.items())
+
     def entry(self, index: int) -> bytes | None:
         """The envelope at a log index."""
         row = self._database.execute("SELECT envelope FROM entries WHERE idx = ?", (index,)).fetchone()
         return row[0] if row else None
-
-    def put_entry(self, index: int, leaf: bytes, data: bytes, kind: str, verdict: str, code: str, reason: str) -> None:
-        """Keep one entry with its verdict; of one that is kept already only the verdict changes."""
-        self._database.execute(
-            "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idx) DO UPDATE SET "
-            "type = excluded.type, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
-            (index, leaf, data, kind, verdict, code, reason),
-        )
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """The envelopes from `start` up to, not including, `end`."""
@@ -233,10 +246,6 @@ class Store:
             "SELECT verdict, count(*) FROM entries WHERE verdict <> 'admitted' AND idx >= ? GROUP BY verdict", (start,)
         )
         return dict(rows.fetchall())
-
-    def put_unread(self, record_id: str, index: int) -> None:
-        """Note that the statement at `index` about this record was not understood."""
-        self._database.execute("INSERT OR IGNORE INTO unread_records VALUES (?, ?)", (record_id, index))
 
     def unread(self, record_ids: Iterable[str]) -> int | None:
         """Index of the first statement that was not understood about any of these records, or None."""
@@ -280,6 +289,14 @@ class Store:
         )
         return [(row[0], row[1]) for row in rows]
 
+    def forum_record(self) -> list[LoggedEntry]:
+        """The forum's own admitted entries, the founding one first, without proofs: the log's keys are in them."""
+        rows = self._database.execute(
+            "SELECT idx, envelope FROM entries WHERE verdict = 'admitted' "
+            "AND type IN ('membership.found', 'membership.change_admins', 'membership.change_log') ORDER BY idx"
+        )
+        return [LoggedEntry(index, data, ()) for index, data in rows]
+
     # -- records -----------------------------------------------------------------------------------------------
 
     def head(self, record_id: str) -> Head | None:
@@ -298,50 +315,6 @@ class Store:
             "SELECT entry FROM versions WHERE id = ? AND version = ?", (record_id, version)
         ).fetchone()
         return row[0] if row else None
-
-    def put_head(self, head: Head) -> None:
-        """Set a record's newest version."""
-        self._database.execute(
-            "INSERT INTO heads VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (id) DO UPDATE SET "
-            "version = excluded.version, entry = excluded.entry",
-            (head.id, head.type, head.version, head.entry, head.author),
-        )
-
-    def mark_withdrawn(self, record_id: str, index: int) -> None:
-        """Note that the withdrawal at log index `index` names a record."""
-        self._database.execute("UPDATE heads SET withdrawn_at = ? WHERE id = ?", (index, record_id))
-
-    def add_version(self, index: int, statement: RecordStatement, entry: str, signer: str) -> None:
-        """Index one record version for listing and searching."""
-        body = statement.body
-        pattern = statement.body if isinstance(statement, Pattern) else None
-        searchable = f"{pattern.title}\n{pattern.description}".casefold() if pattern else ""
-        if isinstance(statement, Sighting):
-            refers_to = statement.body.pattern.id
-        else:
-            refers_to = "" if isinstance(statement, Pattern) else statement.body.record.id
-        self._database.execute(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                index,
-                statement.id,
-                statement.type,
-                statement.version,
-                entry,
-                statement.author,
-                signer,
-                format_timestamp(statement.created),
-                body.marking.value,
-                format_timestamp(body.valid_until),
-                format_timestamp(pattern.valid_from) if pattern else "",
-                pattern.kind.value if pattern else "",
-                pattern.severity.value if pattern else "",
-                pattern.title if pattern else "",
-                json.dumps(pattern.techniques if pattern else []),
-                searchable,
-                refers_to,
-            ),
-        )
 
     def versions(
         self,

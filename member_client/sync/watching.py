@@ -10,12 +10,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from member_client.errors import HubUnreachable
-from member_client.hub_connection import HubConnection
 from member_client.sync.following import SyncReport
 from sharing_protocol.wire import MAX_WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 WAIT_SECONDS = MAX_WAIT_SECONDS - 5
 LEAST_SECONDS = 1.0

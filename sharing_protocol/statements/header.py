@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,8 +34,7 @@ _HIDDEN = (
 )
 _NOT_IN_A_LINE = re.compile(f"[\\x00-\\x1f{_HIDDEN}]")
 _NOT_IN_PARAGRAPHS = re.compile(f"[\\x00-\\x08\\x0b-\\x1f{_HIDDEN}]")
-_KIND = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*--[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r"[!-~]+(?: [!-~]+)*")
 
 
@@ -61,7 +61,15 @@ def parse_timestamp(value: object) -> datetime:
 
 def format_timestamp(value: datetime) -> str:
     """Write the form that `parse_timestamp` reads."""
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    return value.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+
+
+def show_hidden(text: str) -> str:
+    """The text with each control or invisible character written as JSON's escape of it; line breaks and tabs stay.
+
+    For whatever may come from others where a statement does not forbid such characters: logic, test events, log rows.
+    """
+    return _NOT_IN_PARAGRAPHS.sub(lambda hidden: json.dumps(hidden[0])[1:-1], text)
 
 
 def _line(value: str) -> str:
@@ -73,6 +81,8 @@ def _paragraphs(value: str) -> str:
 
 
 def _visible(value: str, refused: re.Pattern[str]) -> str:
+    if value.isascii() and value.isprintable() and value and value[0] != " " != value[-1]:
+        return value  # nothing else can be wrong with most texts
     if hidden := refused.search(value):
         raise ValueError(f"U+{ord(hidden[0]):04X} is a control or invisible character; remove it")
     if value != value.strip() or not value:
@@ -92,8 +102,7 @@ def comparable_name(name: str) -> str:
 
 
 def _known_id(value: str) -> str:
-    kind, _, tail = value.partition("--")
-    if not _KIND.fullmatch(kind) or not _UUID.fullmatch(tail):
+    if not _ID.fullmatch(value):
         raise ValueError("an id reads <type>--<uuid>, the UUID in lower case with hyphens")
     return value
 

@@ -1,6 +1,9 @@
 """A crowd of followers at the hub while submissions keep coming: does it stay quick, and of one size?
 
-Every submission wakes the followers, as it does in life; each comes back for the next as soon as it was told.
+Every submission is news for the followers, as it is in life. Each follower asks what `stillwatch sync --follow` asks,
+in the same order: it waits for a checkpoint, fetches the tiles and the bundles between what it knows and what it was
+told, and waits again. It does not verify and store them, which takes a real one tens of milliseconds between its
+requests: these come back sooner.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
+import random
 import threading
 import time
 from collections import Counter
@@ -19,6 +23,7 @@ from statistics import median
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from sharing_protocol.tiles import TILE_WIDTH, Bundle, Tile, right_edge
 from sharing_protocol.wire import CHECKPOINT
 from tests.bench.figures import BenchFailed, Figure, Sizes, percentile, progress
 from tests.bench.place import Place
@@ -26,6 +31,8 @@ from tests.bench.raw_http import PATIENCE_SECONDS, Connection, Worker, at_once, 
 from tests.forum import key, pattern_body
 
 SUBMITTERS = 16
+COME_BACK_SECONDS = 0.5
+"""Within which real followers come back to a hub that is up again (`watching`); so these come in."""
 WAIT_SECONDS = 50
 _MEGABYTE = 2**20
 
@@ -152,6 +159,7 @@ class _Crowd:
         pipe.send(told)
 
     async def _follow(self, ready: asyncio.Event) -> None:
+        await asyncio.sleep(random.uniform(0.05, COME_BACK_SECONDS))
         while True:
             try:
                 await self._stay_connected(ready)
@@ -173,7 +181,25 @@ class _Crowd:
                     await asyncio.sleep(1)
                     continue
                 self._answers += 1
-                size = int(body.split(b"\n", 2)[1])
+                told = int(body.split(b"\n", 2)[1])
+                for path in _needed(size, told):
+                    writer.write(request("GET", self._url, f"/{path}", self._signer, accept="zstd, gzip"))
+                    status, _ = await read_answer(reader)
+                    if status != 200:
+                        raise BenchFailed(f"the hub answered {status} to {path}")
+                size = told
                 ready.set()
         finally:
             writer.close()
+
+
+def _needed(known: int, told: int) -> list[str]:
+    """Paths of what a follower who knows `known` entries fetches to verify and read a log of `told`."""
+    if told <= known:
+        return []
+    bundles = range(known // TILE_WIDTH, (told - 1) // TILE_WIDTH + 1)
+    widths = [min(TILE_WIDTH, told - index * TILE_WIDTH) for index in bundles]
+    edge = right_edge(told)
+    leaves = [Tile(0, index, width) for index, width in zip(bundles, widths, strict=True)]
+    tiles = [*edge, *(tile for tile in leaves if tile not in edge)]
+    return [*(tile.path for tile in tiles), *(Bundle(tile.index, tile.width).path for tile in leaves)]

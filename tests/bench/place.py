@@ -51,6 +51,17 @@ class Place:
 
         asyncio.run(sequence())
 
+    @contextlib.contextmanager
+    def another_hub(self) -> Iterator[HubProcess]:
+        """A second hub process for the same log."""
+        hub = HubProcess(self.hub.home, self.hub.database_url, number=1)
+        hub.start()
+        try:
+            hub.wait_until_ready()
+            yield hub
+        finally:
+            hub.stop()
+
     def hub_process(self) -> psutil.Process:
         """The hub, to look at what it uses."""
         for child in psutil.Process().children():

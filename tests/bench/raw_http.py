@@ -25,11 +25,13 @@ PATIENCE_SECONDS = 90.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-def request(method: str, url: str, target: str, signer: PrivateKey, content: bytes = b"") -> bytes:
+def request(
+    method: str, url: str, target: str, signer: PrivateKey, content: bytes = b"", accept: str = "identity"
+) -> bytes:
     """A signed request, ready to be sent within the next minute."""
     nonce = secrets.token_urlsafe(18)
     headers = dict(sign_request(method, url + target, content, signer, int(time.time()), nonce))
-    headers["Host"] = urlsplit(url).netloc
+    headers |= {"Host": urlsplit(url).netloc, "Accept-Encoding": accept}
     if content:
         headers |= {"Content-Length": str(len(content)), "Content-Type": ENVELOPE_MEDIA_TYPE}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -22,23 +22,41 @@ from tests.member_client.lab_homes import make_home
 
 STILLWATCH = str(Path(sys.executable).with_name("stillwatch"))
 ARRIVES_WITHIN_MS = 100
+DURABLE_RATIO = 0.3
 
 
 def durable_submissions(place: Place, sizes: Sizes) -> list[Figure]:
-    """Patterns that many clients submit at once, beside as many clients that commit the same bytes, a row each."""
-    signer = key(place.lab.analyst)
+    """Patterns that many clients submit at once, beside as many clients that commit the same bytes, a row each.
+
+    To one hub process, and to two on the same log, as an operator runs them on two cores; half of the clients each.
+    """
     with psycopg.connect(place.postgres) as connection:
         connection.execute("CREATE TABLE bare_rows (id bigint GENERATED ALWAYS AS IDENTITY, entry bytea)")
-    pairs = []
-    for sample in range(sizes.samples):
-        entries = [made.encode() for made in place.patterns(sizes.submissions, f"Submission {sample}")]
-        requests = [submission(place.hub.url, entry, signer) for entry in entries]
-        ours = len(entries) / at_once([_submit_all(place.hub.url, share) for share in _shares(requests, sizes.clients)])
-        bare = len(entries) / at_once([_commit_all(place.postgres, share) for share in _shares(entries, sizes.clients)])
-        progress(f"  {ours:,.0f} submissions/s, {bare:,.0f} bare commits/s")
-        pairs.append((ours, bare))
+    with place.another_hub() as second:
+        pairs: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        for sample in range(sizes.samples):
+            for count, urls in ((1, [place.hub.url]), (2, [place.hub.url, second.url])):
+                pair = _submit_and_commit(place, urls, sizes, f"Submission {sample} of {count}")
+                progress(f"  {count} hub: {pair[0]:,.0f} submissions/s, {pair[1]:,.0f} bare commits/s")
+                pairs[count].append(pair)
     against = f"one INSERT and COMMIT a row, {sizes.clients} clients, same Postgres"
-    return [compared("durable_submissions", "records/s", pairs, against, 0.3)]
+    return [
+        compared("durable_submissions", "records/s", pairs[2], f"two hubs; {against}", DURABLE_RATIO),
+        compared("durable_submissions_1", "records/s", pairs[1], f"one hub; {against}", DURABLE_RATIO),
+    ]
+
+
+def _submit_and_commit(place: Place, urls: Sequence[str], sizes: Sizes, title: str) -> tuple[float, float]:
+    """Submissions a second to these hubs, and bare commits a second."""
+    signer = key(place.lab.analyst)
+    entries = [made.encode() for made in place.patterns(sizes.submissions, title)]
+    workers = []
+    for number, share in enumerate(_shares(entries, sizes.clients)):
+        url = urls[number % len(urls)]
+        workers.append(_submit_all(url, [submission(url, entry, signer) for entry in share]))
+    ours = len(entries) / at_once(workers)
+    bare = len(entries) / at_once([_commit_all(place.postgres, share) for share in _shares(entries, sizes.clients)])
+    return ours, bare
 
 
 def submit_to_follower(place: Place, sizes: Sizes) -> list[Figure]:

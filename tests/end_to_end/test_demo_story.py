@@ -16,6 +16,8 @@ from docs import demo
 from docs.demo_stage import Stage
 from hub.database.embedded import destroy
 
+pytestmark = pytest.mark.timeout(300)  # whichever test comes first waits for the whole story
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -37,7 +39,6 @@ def entries(stage: Stage, home: str) -> list[tuple[int, bytes, bytes, str]]:
         return list(database.execute("SELECT idx, leaf, envelope, verdict FROM entries ORDER BY idx"))
 
 
-@pytest.mark.timeout(240)
 def test_every_lab_holds_the_same_verified_log(stage: Stage) -> None:
     aurora, boreal, cirrus = (entries(stage, home) for home in demo.LABS)
     assert aurora == boreal == cirrus

@@ -92,6 +92,11 @@ class HubProcess:
             time.sleep(0.02)
         self.url = f"http://127.0.0.1:{self._port_file.read_text().strip()}"
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process that runs, None between two."""
+        return self._process.pid if self._process else None
+
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         assert self._process is not None

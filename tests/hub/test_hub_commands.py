@@ -11,6 +11,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,11 @@ def test_check_of_what_it_cannot_read_is_not_taken_for_a_difference(
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     line = refused(commands.run("check", "--database-url", database), 3)
     assert line.startswith("this database has schema 0001, not ")
+
+
+# -- what a command says of itself -----------------------------------------------------------------------------------
+
+
+def test_it_says_its_version_and_takes_the_short_help_option(commands: ForkedCommands) -> None:
+    assert commands.run("--version") == Ended(0, f"stillwatch-hub {version('stillwatch')}\n", "")
+    assert "Exit codes" in commands.run("-h").stdout

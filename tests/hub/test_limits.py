@@ -138,6 +138,18 @@ def test_a_process_has_so_many_requests_in_work(database: str, hub_identity: Hub
         assert box.get(wire.MEMBERS, boreal.sync).status_code == 200
 
 
+def test_the_last_places_are_for_submissions(database: str, hub_identity: HubIdentity) -> None:
+    """Whatever else is asked for, the log can grow."""
+    with forum(database, hub_identity, max_at_once=8) as (box, aurora, boreal), ThreadPoolExecutor(1) as threads:
+        with in_work(box, *[aurora, boreal] * 3, aurora):
+            assert refused(box.get(wire.MEMBERS, boreal.sync), 503, "overloaded")
+            last = threads.submit(box.submit, box.record(boreal, pattern_body("The last place")), boreal.analyst)
+            wait_until(lambda: read(box.hub, "requests_in_work") == 8, "the submission has no place")
+            full = box.submit(box.record(boreal, pattern_body("No place")), boreal.analyst)
+            assert refused(full, 503, "overloaded")
+        assert last.result(30).status_code == 201
+
+
 def test_one_member_floods_and_the_other_is_served(database: str, hub_identity: HubIdentity) -> None:
     few = {"max_at_once": 10, "max_at_once_per_member": 8, "database_connections": 4}
     with forum(database, hub_identity, **few) as (box, aurora, boreal):

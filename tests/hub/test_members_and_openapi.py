@@ -14,6 +14,7 @@ from starlette.routing import Route
 from hub import problems
 from hub.app import create_app
 from hub.identity import HubIdentity
+from hub.routes.direct import Direct
 from sharing_protocol import wire
 from tests.forum import Document, Lab, admin, key, pattern_body, registration, signed
 from tests.hub.documented_forum import DOCUMENT, DocumentedForum, documented_forum
@@ -220,10 +221,13 @@ def test_every_documented_operation_can_be_reached(board: Board) -> None:
 
 def test_no_route_is_undocumented(board: Board, hub_identity: HubIdentity) -> None:
     """FastAPI documents its own routes; the plain ones have to be written down, one template for each form of tile."""
-    application = create_app(board.box.hub.database_url, hub_identity).gate._application
-    routes = getattr(application, "routes", [])
+    direct = create_app(board.box.hub.database_url, hub_identity).gate._application
+    assert isinstance(direct, Direct)
+    routes = getattr(direct._application, "routes", [])
     plain = {route.path for route in routes if type(route) is Route}
     assert plain == {DOCUMENT, wire.CHECKPOINT, "/tile/{path:path}"}
+    described = {(method.upper(), path) for method, path, _ in operations(board.document)}
+    assert direct._endpoints.keys() <= {*described, ("GET", "/tile/")}
 
 
 @pytest.mark.parametrize(

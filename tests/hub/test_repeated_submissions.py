@@ -11,6 +11,7 @@ import pytest
 from hub.identity import HubIdentity
 from sharing_protocol import wire
 from sharing_protocol.envelope import Envelope
+from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.trust import check_receipt
 from tests.forum import admin, key, pattern_body, running_hub, signed
 from tests.hub.forgeries import forged, signed_again, signed_bytes
@@ -25,12 +26,15 @@ def forum(new_database: Callable[[], str], hub_identity: HubIdentity) -> Iterato
 
 
 def repeats(forum: TroubledForum, made: Envelope, sender: str, first: wire.Receipt, reader: str = "Ada") -> None:
-    """Send what is in the log already: the same place is told, with a proof, and nothing changes."""
+    """Send what is in the log already: the same place is told, with a proof of what is there, and nothing changes."""
     before = contents(forum.box, reader)
     response = forum.box.submit(made, sender)
     assert response.status_code == 200, response.text
     again = wire.Receipt.model_validate_json(response.content)
     assert (again.index, again.entry, again.already_logged) == (first.index, first.entry, True)
+    check_receipt(again, made.encode(), forum.box.hub.identity.public)
+    # Only another envelope of the payload has to be shown.
+    assert (again.envelope is None) is (leaf_hash(made.encode()).hex() == first.entry)
     assert contents(forum.box, reader) == before
 
 
@@ -44,8 +48,6 @@ def test_the_same_envelope_again(forum: TroubledForum) -> None:
     document_id = next(name for name, head in forum.box.heads.items() if head == (1, receipt.entry))
     forum.box.publish(forum.aurora, pattern_body("Better"), document_id)
     repeats(forum, made, forum.aurora.analyst, receipt)
-    again = wire.Receipt.model_validate_json(forum.box.submit(made, forum.aurora.analyst).content)
-    check_receipt(again, made.encode(), forum.box.hub.identity.public)
 
 
 def test_another_signature_by_the_same_key(forum: TroubledForum) -> None:
@@ -105,6 +107,9 @@ def test_many_copies_at_once_are_one_entry(forum: TroubledForum) -> None:
     assert sorted(response.status_code for response in responses) == [200] * 11 + [201]
     assert {response.json()["index"] for response in responses} == {before.entries}
     assert len({response.json()["entry"] for response in responses}) == 1
+    for copy, response in zip(copies, responses, strict=True):
+        receipt = wire.Receipt.model_validate_json(response.content)
+        check_receipt(receipt, copy.encode(), forum.box.hub.identity.public)
     assert contents(forum.box).entries == before.entries + 1
 
 

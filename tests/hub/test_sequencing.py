@@ -12,6 +12,7 @@ from functools import partial
 import httpx
 import pytest
 
+from hub import sequencer
 from hub.identity import HubIdentity
 from hub.settings import HubSettings
 from sharing_protocol import notes, wire
@@ -30,7 +31,7 @@ from tests.forum import (
     sql,
     withdrawal_body,
 )
-from tests.hub.lone_sequencer import sequencing
+from tests.hub.lone_sequencer import candidate, sequencing
 from tests.hub.scrape import read
 from tests.hub.stored_log import differences, held, number, rows, wait_until, waiting_for_log
 
@@ -308,3 +309,42 @@ def test_a_submission_that_comes_after_a_revocation_in_the_queue_is_refused(
         revoked.result()
         assert (answer.result().status_code, code_of(answer.result())) == (403, "revoked_key")
     assert differences(database_url) == []
+
+
+# -- what is being checked while a batch could begin ---------------------------------------------------------------
+
+
+def sequenced(box: ForumInABox, made: Sequence[Envelope], *, in_time: bool) -> list[int]:
+    """The sizes in the receipts of two submissions, of which the second is being checked when the first has been."""
+
+    async def sequence() -> list[object]:
+        async with sequencing(box.hub.database_url, box.hub.identity) as (lone, directory):
+            with lone.expecting():
+                first = asyncio.create_task(lone.submit(candidate(made[0], directory)))
+                if in_time:
+                    await asyncio.sleep(0.05)
+                    assert not first.done()
+                else:
+                    await first
+            return list(await asyncio.gather(first, lone.submit(candidate(made[1], directory))))
+
+    receipts = asyncio.run(sequence())
+    assert all(isinstance(one, wire.Receipt) for one in receipts)
+    return [
+        parse_text(notes.parse(one.checkpoint.encode()).text).size for one in receipts if isinstance(one, wire.Receipt)
+    ]
+
+
+def test_a_batch_waits_a_little_for_what_is_being_checked(
+    box: ForumInABox, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequencer, "GATHER_SECONDS", 30.0)
+    size = box.size()
+    made = [box.record(lab, pattern_body(f"Gathered {number}")) for number in range(2)]
+    assert sequenced(box, made, in_time=True) == [size + 2] * 2
+
+
+def test_a_check_without_end_holds_nobody_up(box: ForumInABox, lab: Lab) -> None:
+    size = box.size()
+    made = [box.record(lab, pattern_body(f"Not gathered {number}")) for number in range(2)]
+    assert sequenced(box, made, in_time=False) == [size + 1, size + 2]

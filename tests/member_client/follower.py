@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from member_client.sync import evidence
 from member_client.sync.following import SyncReport, follow
 from member_client.sync.store import Store
 from sharing_protocol.errors import Fault, Misbehaviour
-from sharing_protocol.log_keys import LogHistory
+from sharing_protocol.log_excerpt import LoggedEntry
 from tests.member_client.lying_hub import LyingHub
 from tests.protocol.forum_log import AURORA, ForumLog, identifier, key, pattern_body
 
@@ -43,8 +43,8 @@ class Lab:
                 bundles_per_batch=bundles_per_batch,
             )
 
-    def _keep(self, misbehaviour: Misbehaviour, logs: LogHistory | None) -> Path:
-        return evidence.keep(self.home / "evidence", misbehaviour, self.fingerprint, logs, self.hub.url, time.time())
+    def _keep(self, misbehaviour: Misbehaviour, record: Sequence[LoggedEntry]) -> Path:
+        return evidence.keep(self.home / "evidence", misbehaviour, self.fingerprint, record, self.hub.url, time.time())
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Everything in the store that is about the log."""

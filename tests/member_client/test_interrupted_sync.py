@@ -1,9 +1,15 @@
-"""Killing `stillwatch sync` wherever it happens to be: the next run completes, and the store is that of a clean run."""
+"""Killing `stillwatch sync` wherever it happens to be, or letting its disk run full: the next run completes, and the
+store is that of a clean run.
+
+How often it is killed is `STILLWATCH_TEST_SYNC_KILLS`, 8 by default.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +26,9 @@ from member_client.sync.store import Store
 from tests.member_client.follower import dump, entries_of, many_patterns
 from tests.member_client.lying_hub import Answer, LyingHub
 from tests.protocol.forum_log import AURORA, ForumLog, forum_of_two_labs
+from tests.small_disk import small_file_system
 
+KILLS = int(os.environ.get("STILLWATCH_TEST_SYNC_KILLS", "8"))
 STILLWATCH = str(Path(sys.executable).parent / "stillwatch")
 
 
@@ -54,6 +62,16 @@ def sync(home: Home) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, which is less than the store needs."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with small_file_system(disk, "2m"):
+        yield disk
+
+
+@pytest.mark.timeout(120 + 5 * KILLS)
 def test_killed_anywhere_the_next_run_completes(tmp_path: Path, hub: LyingHub, log: ForumLog) -> None:
     clean, killed = home(tmp_path / "clean", hub, log), home(tmp_path / "killed", hub, log)
     done = sync(clean)
@@ -61,7 +79,7 @@ def test_killed_anywhere_the_next_run_completes(tmp_path: Path, hub: LyingHub, l
     assert done.returncode == 0
     chance = random.Random(11)
     cursors = []
-    for _ in range(8):
+    for _ in range(KILLS):
         running = sync(killed)
         # From before the store is made to after the last batch; a run that is over by then was not interrupted.
         deadline = time.monotonic() + chance.uniform(0.3, 2.2)
@@ -78,6 +96,26 @@ def test_killed_anywhere_the_next_run_completes(tmp_path: Path, hub: LyingHub, l
     assert (last.returncode, errors) == (0, b"")
     assert json.loads(output)["entries"] == log.size
     assert dump(killed.store) == dump(clean.store)
+
+
+def test_a_full_disk_loses_nothing_and_is_named(tmp_path: Path, small_disk: Path, hub: LyingHub, log: ForumLog) -> None:
+    full = home(small_disk / "home", hub, log)
+    stopped = sync(full)
+    document, errors = stopped.communicate()
+    assert (stopped.returncode, errors) == (2, b"")
+    assert "full" in json.loads(document)["message"]
+    assert "disk" in json.loads(document)["hint"]
+    store = Store(full.store)
+    assert store.cursor % 256 == 0, "whole batches or nothing"
+    store.close()
+    roomy = Home(tmp_path / "roomy")
+    shutil.copytree(full.path, roomy.path)
+    clean = home(tmp_path / "clean", hub, log)
+    for one in (roomy, clean):
+        done = sync(one)
+        assert done.communicate()[1] == b""
+        assert done.returncode == 0
+    assert dump(roomy.store) == dump(clean.store)
 
 
 def test_a_second_run_says_that_one_is_under_way(tmp_path: Path, hub: LyingHub, log: ForumLog) -> None:

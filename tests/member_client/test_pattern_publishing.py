@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hub.identity import HubIdentity
+from member_client import publishing
 from member_client.errors import HubUnreachable
 from member_client.home import Home
 from member_client.hub_connection import HubConnection
@@ -16,8 +17,9 @@ from member_client.patterns import library, outbox
 from member_client.patterns.trials import try_new
 from member_client.session import Session
 from sharing_protocol import wire
-from sharing_protocol.statements import PatternKind
-from tests.forum import ForumInABox, Lab, pattern_body, running_hub
+from sharing_protocol.statements import Pattern, PatternKind, parse
+from tests.forum import ForumInABox, Lab, key, pattern_body, running_hub
+from tests.hub.forgeries import signed_again
 from tests.member_client.lab_homes import Client, make_home
 from tests.member_client.test_pattern_lint import FILE
 
@@ -49,6 +51,25 @@ def file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     path = tmp_path / "pattern.yaml"
     path.write_text(FILE.replace("title: Bootstrapped instructions", f"title: {request.node.name[:150]}"))
     return path
+
+
+def test_what_was_logged_with_other_signatures_is_proven_as_it_was_logged(
+    forum: tuple[ForumInABox, Lab, Lab], aurora: Client
+) -> None:
+    box, lab, _ = forum
+    made = box.record(lab, pattern_body("Logged with another signature"))
+    logged = box.log(signed_again(made, lab.analyst), lab.analyst)
+    aurora.json("sync")
+    session = Session(Home(aurora.home))
+    statement = parse(made.payload)
+    assert isinstance(statement, Pattern)
+    published = publishing.submit(session, key(lab.analyst), made, statement)
+    assert (published.index, published.entry, published.already_logged) == (logged.index, logged.entry, True)
+    # It is a promise like any other, and kept.
+    assert [(entry, index) for entry, index, _ in session.store.unsettled_receipts()] == [(logged.entry, logged.index)]
+    session.store.close()
+    aurora.json("sync")
+    assert not Session(Home(aurora.home)).store.unsettled_receipts()
 
 
 def change(file: Path, old: str, new: str) -> None:
@@ -264,7 +285,7 @@ def test_a_pattern_that_would_not_pass_here_never_comes_into_force(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("member_client.patterns.trials.check_pattern", broken)
+        patch.setattr("sharing_protocol.content.check_pattern", broken)
         counts = try_new(session.store)
     assert (counts.passed, counts.failed > 0) == (0, True)
     assert try_new(session.store).failed == 0

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sharing_protocol import checkpoints, envelope, merkle, tiles
+from sharing_protocol import checkpoints, envelope, merkle, record_proof, tiles
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.fingerprints import words_of
@@ -23,6 +23,7 @@ from sharing_protocol.request_signing import sign_request
 from sharing_protocol.statements import possession_message
 from sharing_protocol.statements.header import comparable_name
 from sharing_protocol.tiles import Bundle, GrowingTree, Tile
+from tests.protocol.excerpts import Tree, evidence, lines, verdict
 from tests.protocol.forum_log import (
     AURORA,
     FORUM,
@@ -79,6 +80,9 @@ def make_vectors() -> Vectors:
         "comparable_names": {name: comparable_name(name) for name in ("Aurora", "AURORA Labs", "Au-ro.ra", "3rd Lab")},
         "refused_envelopes": _refused_envelopes(log),
         "refused_entries": _refused_entries(log),
+        "tlog_proof": str(Tree.of(log).proof(3, []).proof),
+        "record_proof": _record_proof(log),
+        "evidence": _evidence(log),
     }
 
 
@@ -280,6 +284,68 @@ def _refused_entries(log: ForumLog) -> list[Vectors]:
             made.append({"why": why, "entry": refused.encode().decode(), "code": error.code})
         else:
             raise AssertionError(f"not refused: {why}")
+    return made
+
+
+def _record_proof(log: ForumLog) -> Vectors:
+    """A proof of entry 3 for outsiders, and files that are none."""
+    tree = Tree.of(log)
+    good = tree.proof(3, [0, 1])
+    text = good.encode().decode()
+    by_another = tree.note(log_key=key("Mallory"))
+    refused = {
+        "white space": text.replace('":', '": ', 1),
+        "no newline at the end": text[:-1],
+        "without the founding statement": tree.proof(3, [1]).encode().decode(),
+        "without the author's admission": tree.proof(3, [0]).encode().decode(),
+        "with another lab's admission": tree.proof(3, [0, 1, 2]).encode().decode(),
+        "another index": text.replace("index 3", "index 2"),
+        "a checkpoint by another key": text.replace(json.dumps(good.proof.checkpoint, ensure_ascii=False)[1:-1],
+                                                    json.dumps(by_another, ensure_ascii=False)[1:-1]),
+        "extra data": text.replace("@v1\\n", "@v1\\nextra AAAA\\n"),
+    }  # fmt: skip
+    return {
+        "index": 3,
+        "file": text,
+        "refused": [{"why": why, "file": file, "code": _proof_code(file, log)} for why, file in refused.items()],
+    }
+
+
+def _proof_code(file: str, log: ForumLog) -> str:
+    try:
+        record_proof.verify(file.encode(), log.fingerprint)
+    except ProtocolError as error:
+        return error.code
+    raise AssertionError(f"not refused: {file}")
+
+
+def _evidence(log: ForumLog) -> list[Vectors]:
+    """Files and what they prove to a reader who has pinned the forum."""
+    entries = [made.encode() for made in log.entries]
+    tree, other = Tree(entries), Tree([*entries[:2], b"another", *entries[3:]])
+    twin = log.next("pattern", PATTERN, AURORA, pattern_body(title="Other bytes")) | {"version": 1, "previous": None}
+    intruded = Tree([*entries, signed(twin, "Aurora analyst").encode()])
+    unknown = Tree(
+        [*entries, signed(twin | {"id": "pattern--00000000-0000-0000-0000-000000000999"}, "Mallory").encode()]
+    )
+    shown = {
+        "two trees of one size": {"old_checkpoint": tree.note(), "new_checkpoint": other.note()},
+        "a tree that does not continue a smaller one": {
+            "old_checkpoint": tree.note(4), "new_checkpoint": other.note(),
+            "prefix_proof": lines(merkle.prefix_proof(4, 5, other.node))},
+        "an older tree vouched for later": {"old_checkpoint": tree.note(), "new_checkpoint": tree.note(4, TIME + 301)},
+        "an older tree": {"old_checkpoint": tree.note(), "new_checkpoint": tree.note(4, TIME - 60)},
+        "one version twice": intruded.accuse(5, range(4)),
+        "a stranger's record": unknown.accuse(5, range(4)),
+        "a rightful entry": tree.accuse(4, range(4)),
+    }  # fmt: skip
+    made = []
+    for why, documents in shown.items():
+        found = verdict(log, documents)
+        file = evidence(log, documents).model_dump_json()
+        made.append(
+            {"why": why, "file": file, "proven": found.proven, "fault": found.fault.value if found.proven else None}
+        )
     return made
 
 

@@ -152,6 +152,27 @@ def test_there_is_no_consistency_proof_backwards(old: int, new: int) -> None:
         merkle.consistency_proof(old, new, node)
 
 
+@given(st.data(), st.integers(2, 300))
+def test_a_prefix_proof_gives_the_true_root_of_the_beginning_or_nothing(data: st.DataObject, new: int) -> None:
+    old = data.draw(st.integers(1, new - 1))
+    proof, root = merkle.prefix_proof(old, new, node), merkle.range_root(0, new, node)
+    true = merkle.range_root(0, old, node)
+    assert merkle.prefix_root(old, new, root, proof) == true
+    at, bit = data.draw(st.integers(0, len(proof) - 1)), data.draw(st.integers(0, 255))
+    broken = [*proof[:at], flip(proof[at], bit), *proof[at + 1 :]]
+    for tampered in (broken, proof[1:], proof[:-1], [*proof, proof[-1]], proof[::-1], [], [proof[0][1:], *proof[1:]]):
+        assert merkle.prefix_root(old, new, root, tampered) in (None, true)
+    other = data.draw(st.integers(1, 300))
+    assert merkle.prefix_root(other, new, root, proof) in (None, merkle.range_root(0, other, node))
+
+
+@pytest.mark.parametrize(("old", "new"), [(0, 5), (5, 5), (6, 5), (-1, 5)])
+def test_there_is_no_prefix_of_nothing_or_everything(old: int, new: int) -> None:
+    with pytest.raises(ValueError, match="beginning"):
+        merkle.prefix_proof(old, new, node)
+    assert merkle.prefix_root(old, new, merkle.range_root(0, new, node), [node(0, 0)]) is None
+
+
 # -- tiles -------------------------------------------------------------------------------------------------------
 
 

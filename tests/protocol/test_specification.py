@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import sharing_protocol
 from hub.problems import status_of
-from sharing_protocol import checkpoints, envelope, merkle, notes, tiles, wire
+from sharing_protocol import checkpoints, envelope, evidence, merkle, notes, record_proof, tiles, wire
 from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError, Refused
 from sharing_protocol.fingerprints import parse_fingerprint
 from sharing_protocol.keys import PrivateKey, PublicKey, decode_base64
@@ -142,6 +142,26 @@ def test_refused_entries_are_refused(refused: dict[str, str]) -> None:
     assert error.value.code == refused["code"]
 
 
+def test_the_record_proof_of_the_vectors_is_believed() -> None:
+    written, fingerprint = VECTORS["record_proof"], VECTORS["log"]["fingerprint"]
+    proven = record_proof.verify(written["file"].encode(), fingerprint)
+    assert (proven.index, proven.entry) == (written["index"], VECTORS["log"]["leaf_hashes_hex"][3])
+    assert str(record_proof.decode(written["file"].encode()).proof) == VECTORS["tlog_proof"]
+
+
+@pytest.mark.parametrize("refused", VECTORS["record_proof"]["refused"], ids=lambda refused: refused["why"])
+def test_refused_record_proofs_are_refused(refused: dict[str, str]) -> None:
+    with pytest.raises(ProtocolError) as error:
+        record_proof.verify(refused["file"].encode(), VECTORS["log"]["fingerprint"])
+    assert error.value.code == refused["code"]
+
+
+@pytest.mark.parametrize("written", VECTORS["evidence"], ids=lambda written: written["why"])
+def test_the_evidence_of_the_vectors_is_judged(written: dict[str, Any]) -> None:
+    found = evidence.judge(evidence.parse(written["file"].encode()), VECTORS["log"]["fingerprint"])
+    assert (found.proven, found.fault.value if found.proven else None) == (written["proven"], written["fault"])
+
+
 def test_paths_and_names_of_the_vectors() -> None:
     for written in VECTORS["tile_paths"]:
         place = parse_path(written["path"])
@@ -158,7 +178,7 @@ def codes_in_source() -> set[str]:
     """Every refusal code that the core raises: first arguments of the errors' constructors."""
     package = Path(sharing_protocol.__file__).parent
     raised = re.compile(
-        r"(?:Malformed|Refused|InvalidKey)"
+        r"(?:Malformed|Refused|InvalidKey|Unproven)"
         r'\(\s*"([a-z_0-9]+)"|Misbehaviour\(\s*Fault\.\w+,\s*"([a-z_]+)"'
     )
     found = set()

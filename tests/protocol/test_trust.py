@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
+from typing_extensions import override
 
 from sharing_protocol import checkpoints, merkle, notes
+from sharing_protocol import envelope as envelopes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Misbehaviour
 from sharing_protocol.keys import encode_base64
@@ -235,7 +237,7 @@ def test_a_larger_tree_with_another_beginning_is_a_fork() -> None:
         caught = lie(
             Fault.FORK,
             "forked",
-            [*BOTH, "consistency_proof"],
+            [*BOTH, "prefix_proof"],
             check_consistency,
             hub.trusted(old),
             other.trusted(new),
@@ -250,7 +252,7 @@ def test_the_honest_tree_over_a_forged_past_is_a_fork() -> None:
     lie(
         Fault.FORK,
         "forked",
-        [*BOTH, "consistency_proof"],
+        [*BOTH, "prefix_proof"],
         check_consistency,
         other.trusted(300),
         hub.trusted(600),
@@ -278,6 +280,14 @@ def test_altered_tiles_are_not_taken_for_a_fork(size: int) -> None:
 
 
 # -- receipts ----------------------------------------------------------------------------------------------------
+
+
+class HubOfEnvelopes(Hub):
+    """Its entries are envelopes, each signed by two."""
+
+    @override
+    def entry(self, index: int) -> bytes:
+        return envelopes.sign(super().entry(index), [key("Ada"), key("Ben")]).encode()
 
 
 def test_a_receipt_proves_its_entry() -> None:
@@ -308,6 +318,24 @@ def test_receipts_that_prove_nothing_are_refused() -> None:
         assert name
         assert caught.evidence["entry"] == entry.decode()
     lie(Fault.FORGE, "bad_receipt", ["receipt", "entry"], check_receipt, good, entry + b"!", LOG)
+
+
+def test_a_receipt_may_prove_another_envelope_of_the_payload() -> None:
+    hub = HubOfEnvelopes().grow(300)
+    logged = hub.entry(100)
+    sent = envelopes.sign(envelopes.parse(logged).payload, [key("Cleo"), key("Ben")]).encode()
+    shown = hub.receipt(100, 300).model_copy(update={"envelope": logged.decode()})
+    assert check_receipt(shown, sent, LOG).checkpoint.size == 300
+    refused = {
+        "it is not shown": (hub.receipt(100, 300), sent),
+        "of another payload": (shown, hub.entry(101)),
+        "another than the one that is proven": (shown.model_copy(update={"envelope": sent.decode()}), sent),
+        "no envelope": (shown.model_copy(update={"envelope": "{}"}), sent),
+    }
+    for name, (receipt, entry) in refused.items():
+        caught = lie(Fault.FORGE, "bad_receipt", ["receipt", "entry"], check_receipt, receipt, entry, LOG)
+        assert name
+        assert caught.evidence["entry"] == entry.decode()
 
 
 def test_a_receipt_with_a_forged_checkpoint_is_refused() -> None:

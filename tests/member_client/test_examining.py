@@ -1,0 +1,174 @@
+"""A second process may save time; what is believed, and what is refused and why, is the same without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from member_client.sync import examiner
+from member_client.sync.batches import Stretch
+from member_client.sync.examiner import Examiner
+from member_client.sync.examining import Examination, Examined, Keys
+from sharing_protocol import envelope
+from sharing_protocol.envelope import Envelope, Signature
+from sharing_protocol.errors import Fault, ProtocolError
+from sharing_protocol.merkle import leaf_hash
+from tests.member_client.follower import Lab, entries_of, many_patterns
+from tests.member_client.lying_hub import LyingHub
+from tests.protocol.forum_log import AURORA, ForumLog, forum_of_two_labs, identifier, key, pattern_body, signed
+
+
+@pytest.fixture
+def log() -> ForumLog:
+    return many_patterns(forum_of_two_labs(), 40)
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sync has a process of its own, however short it is."""
+    monkeypatch.setattr(examiner, "MIN_ENTRIES", 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+def own_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if examiner.__name__ in child.cmdline()]
+
+
+def doubtful_entries(log: ForumLog) -> list[bytes]:
+    """What no honest hub lets in, each for another reason."""
+    good = log.entries[-1]
+    forged = Envelope(good.payload, good.payload_type, (Signature(good.signatures[0].key_id, bytes(64)),))
+    document = log.next("pattern", identifier("pattern", 0x9000), AURORA, pattern_body())
+    half_pair = json.dumps(document).replace('"title": "', '"title": "\\ud83d', 1).encode()
+    twice = json.dumps(document)[:-1].encode() + b',"schema":1}'
+    too_deep = json.dumps({**document, "body": json.loads("[" * 40 + "]" * 40)}).encode()
+    later = json.dumps({**document, "schema": 2}).encode()
+    return [
+        b"{}",
+        b"\xff\xfe",
+        good.encode() + b"\n",
+        forged.encode(),
+        signed(document, "Aurora analyst", "Boreal analyst").encode(),
+        signed(document, "Nobody").encode(),
+        signed({**document, "confidence": 1.5}, "Aurora analyst").encode(),
+        *(envelope.sign(text, [key("Aurora analyst")]).encode() for text in (half_pair, twice, too_deep, later, b"1")),
+    ]
+
+
+def outcome(examined: Examined, keys: Keys) -> list[object]:
+    """Everything that a judge can learn from it."""
+    found: list[object] = []
+    for one in examined.parsed:
+        if not isinstance(one, Envelope):
+            found.append((one.code, one.detail))
+            continue
+        public = [keys[signature.key_id].public_key for signature in one.signatures if signature.key_id in keys]
+        holds = [examined.check(known, one, signature) for known in public for signature in one.signatures]
+        try:
+            found.append((holds, examined.read(one)))
+        except ProtocolError as error:
+            found.append((holds, error.code, error.detail))
+    return found
+
+
+def stretches(entries: list[bytes]) -> Iterator[Stretch]:
+    for start in range(0, len(entries), 10):
+        some = entries[start : start + 10]
+        yield Stretch(start, some, [leaf_hash(entry) for entry in some])
+
+
+def examined_by_threads(entries: list[bytes], keys: Keys) -> list[list[object]]:
+    with ThreadPoolExecutor() as threads:
+        return [outcome(one, keys) for one in Examination(threads, None).examine_all(stretches(entries), lambda: keys)]
+
+
+def test_the_process_finds_what_threads_find(log: ForumLog) -> None:
+    entries, keys = entries_of(log) + doubtful_entries(log), log.membership.keys
+    no_threads = ThreadPoolExecutor()
+    no_threads.shutdown()
+    with closing(Examiner()) as process:
+        found = [*Examination(no_threads, process).examine_all(stretches(entries), lambda: keys)]
+    assert [outcome(one, keys) for one in found] == examined_by_threads(entries, keys)
+    assert [one.stretch for one in found] == [*stretches(entries)]
+
+
+def test_a_process_that_dies_is_done_without(log: ForumLog) -> None:
+    entries, keys = entries_of(log), log.membership.keys
+
+    def keys_until_it_dies() -> Keys:
+        keys_wanted.append(keys)
+        if len(keys_wanted) == 3:
+            own_processes()[0].kill()
+        return keys
+
+    keys_wanted: list[Keys] = []
+    with ThreadPoolExecutor() as threads, closing(Examiner()) as process:
+        found = [*Examination(threads, process).examine_all(stretches(entries), keys_until_it_dies)]
+    assert [outcome(one, keys) for one in found] == examined_by_threads(entries, keys)
+    assert len(found) > 3
+
+
+@pytest.mark.usefixtures("always")
+def test_a_store_is_the_same_with_and_without(tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = entries_of(log) + doubtful_entries(log) * 30
+    with LyingHub(entries) as hub:
+        helped = Lab(tmp_path / "helped", hub, log.fingerprint)
+        report = helped.sync(bundles_per_batch=1)
+        assert own_processes() == []
+        monkeypatch.setattr(examiner, "MIN_ENTRIES", 10**9)
+        alone = Lab(tmp_path / "alone", hub, log.fingerprint)
+        assert alone.sync(bundles_per_batch=1).counts == report.counts
+    assert report.counts["rejected"] > 100
+    assert helped.contents() == alone.contents()
+
+
+@pytest.mark.usefixtures("always")
+def test_where_no_process_can_start_none_is_needed(
+    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    with LyingHub(entries_of(log)) as hub:
+        assert Lab(tmp_path / "lab", hub, log.fingerprint).sync().cursor == log.size
+
+
+@pytest.mark.usefixtures("always")
+def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
+    with LyingHub(entries_of(log)) as hub:
+        lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+        lab.sync()
+        hub.entries += [b"{}"]
+        hub.lie = lambda path, answer: type(answer)(404) if path.startswith("/tile/entries") else answer
+        lab.refused_with(Fault.WITHHOLD, "withheld")
+    assert own_processes() == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_it_ends_with_whoever_asks_it(ending: signal.Signals) -> None:
+    program = (
+        "import time; from member_client.sync.examiner import Examiner; process = Examiner();"
+        "process.ask([b'{}'], []); process.answer([0]); print(process._process.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
+        assert asking.stdout is not None
+        started = psutil.Process(int(asking.stdout.readline()))
+        asking.send_signal(ending)
+        asking.wait(30)
+    _wait_until(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE)
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
