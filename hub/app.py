@@ -32,6 +32,7 @@ from hub.identity import HubIdentity
 from hub.instruments import Instruments
 from hub.intake import Intake
 from hub.limits import Limits
+from hub.log_keys import LogKeys
 from hub.metrics import Metrics
 from hub.proposals import Proposals
 from hub.publication import Publication
@@ -87,7 +88,9 @@ def create_app(
 
     Args:
         database_url: of the database itself; what `settings` say of it was followed before.
-        home: where the newest checkpoint is kept, so that a roll back is noticed; None keeps it nowhere.
+        identity: the pair of keys to begin with.
+        home: where further pairs are looked for, and where the newest checkpoint is kept, so that a roll back is
+            noticed; None for nowhere.
     """
     settings = settings or HubSettings()
     instruments = Instruments(tracing=tracing.start(settings.traces))
@@ -97,14 +100,15 @@ def create_app(
     # Of its own, so that no crowd of readers keeps the log waiting.
     writer = make_engine(database_url, size=1)
     directory = Directory(readers)
-    guard = RollBackGuard(readers, identity, home)
+    keys = LogKeys(identity, home)
+    guard = RollBackGuard(readers, keys, directory)
     cosigning = Cosigning(readers, directory, guard, clock)
-    publication = Publication(readers, identity, guard, clock, cosigning)
-    sequencer = Sequencer(writer, identity, directory, guard, clock, quotas, instruments)
-    intake = Intake(readers, directory, sequencer, publication, identity.public, clock)
+    publication = Publication(readers, keys, directory, guard, clock, cosigning)
+    sequencer = Sequencer(writer, keys, directory, guard, clock, quotas, instruments)
+    intake = Intake(readers, directory, sequencer, publication, keys, clock)
     proposals = Proposals(readers, directory, intake, publication, clock)
     following = Following(database_url, most=settings.max_followers, most_per_member=settings.max_followers_per_member)
-    readiness = Readiness(readers, sequencer, following, guard)
+    readiness = Readiness(readers, sequencer, following, guard, directory, keys)
     services = Services(
         readers, directory, intake, proposals, publication, cosigning, following, guard, readiness, metrics, clock
     )

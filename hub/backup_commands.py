@@ -26,6 +26,7 @@ from hub.command_line import (
 from hub.database import audit, migrating
 from hub.database.connections import make_command_engine, make_engine
 from hub.identity import HubIdentity
+from hub.log_keys import LogKeys
 from hub.recovering import RecoveryError
 from hub.recovering import recover as recover_entries
 from hub.restoring import restore as restore_backup
@@ -76,7 +77,7 @@ def restore(
     config: ConfigFile = None,
 ) -> None:
     """Take a backup into an empty database, check it, and leave the log halted until `resume`."""
-    identity = HubIdentity.load(home)
+    keys = LogKeys(HubIdentity.load(home), home)
     with (
         open_backup(file) as opened,
         open_database(home, read_settings(home, config, database_url=database_url)) as url,
@@ -84,7 +85,7 @@ def restore(
     ):
         engine = make_command_engine(url, statement_timeout=_UNBOUNDED)
         try:
-            restored = restore_backup(engine, identity, opened, progress)
+            restored = restore_backup(engine, keys, opened, progress)
         finally:
             engine.dispose()
     manifest = restored.manifest
@@ -105,12 +106,12 @@ def recover(
     config: ConfigFile = None,
 ) -> None:
     """Bring back entries that were lost with an old backup, from a member's export; the log stays halted."""
-    identity = HubIdentity.load(home)
+    keys = LogKeys(HubIdentity.load(home), home)
     with open_database(home, read_settings(home, config, database_url=database_url)) as url:
         migrate(url)
         try:
             with file.open("rb") as export, progress_bar("recovering") as progress:
-                recovered = _run(url, lambda engine: recover_entries(engine, identity, export, progress))
+                recovered = _run(url, lambda engine: recover_entries(engine, keys, export, progress))
         except OSError as error:
             raise RecoveryError(f"the export cannot be read: {error}") from error
     if as_json:
@@ -133,10 +134,10 @@ def resume(
     config: ConfigFile = None,
 ) -> None:
     """Show what is known to be published of the log; with --confirm, let it go on, if it extends all of that."""
-    identity = HubIdentity.load(home)
+    keys = LogKeys(HubIdentity.load(home), home)
     with open_database(home, read_settings(home, config, database_url=database_url)) as url:
         migrate(url)
-        standing = _run(url, lambda engine: _examine(engine, identity, home))
+        standing = _run(url, lambda engine: _examine(engine, keys, home))
         _show(standing, as_json)
         if not confirm and standing.halt is not None and not as_json:
             say("Once every member that can be reached has shown what it knows, and nothing is ahead: --confirm.")
@@ -144,7 +145,7 @@ def resume(
             return
         refuse_if_behind(standing)
         _check(url)
-        _run(url, lambda engine: _resume(engine, identity, home))
+        _run(url, lambda engine: _resume(engine, keys, home))
     if not as_json:
         say("The log goes on.")
 
@@ -173,14 +174,14 @@ def _check(url: str) -> None:
         raise BackupError(f"the log does not go on as it is: {first}; run `stillwatch-hub check`")
 
 
-async def _examine(engine: AsyncEngine, identity: HubIdentity, home: Path) -> Standing:
+async def _examine(engine: AsyncEngine, keys: LogKeys, home: Path) -> Standing:
     async with engine.connect() as connection:
-        return await examine(connection, identity, home)
+        return await examine(connection, keys, home)
 
 
-async def _resume(engine: AsyncEngine, identity: HubIdentity, home: Path) -> Standing:
+async def _resume(engine: AsyncEngine, keys: LogKeys, home: Path) -> Standing:
     async with engine.connect() as connection:
-        return await lift_halt(connection, identity, home)
+        return await lift_halt(connection, keys, home)
 
 
 def _run(url: str, work: Callable[[AsyncEngine], Coroutine[Any, Any, T]]) -> T:

@@ -2,10 +2,10 @@
 
 import json
 import logging
-import re
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -32,10 +32,13 @@ from hub.command_line import (
 from hub.database import audit, binding_store, migrating
 from hub.database.connections import make_command_engine
 from hub.errors import DatabaseUnreachable, HubError
-from hub.identity import HubIdentity
+from hub.identity import HubIdentity, further_pairs, make_further
 from hub.logs import configure
 from hub.serving import HubServer, listen, url_of
 from hub.settings import read_settings
+from sharing_protocol.errors import Malformed
+from sharing_protocol.fingerprints import parse_fingerprint
+from sharing_protocol.log_keys import mark_of
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 `check` found a difference; 2 usage or settings; 3 the hub cannot, and says in one line why and
@@ -120,15 +123,18 @@ def config(
 
 @commands.command()
 def bind(
-    fingerprint: Annotated[str, typer.Argument(help="The forum's fingerprint, as its admins read it to you.")],
+    fingerprint: Annotated[
+        list[str], typer.Argument(help="The forum's fingerprint, as its admins read it to you: hex digits or 24 words.")
+    ],
     home: OptionalHome = None,
     database_url: DatabaseUrl = None,
     config: ConfigFile = None,
 ) -> None:
     """Say which forum may be founded on this hub, while its log is empty."""
-    fingerprint = re.sub(r"[\s:]", "", fingerprint).lower()
-    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
-        raise typer.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="FINGERPRINT")
+    try:
+        named = parse_fingerprint(" ".join(fingerprint))
+    except Malformed as error:
+        raise typer.BadParameter(error.detail, param_hint="FINGERPRINT") from error
     with open_database(home, read_settings(home, config, database_url=database_url)) as url:
         migrate(url)
         engine = make_command_engine(url)
@@ -136,12 +142,12 @@ def bind(
             with engine.begin() as connection:
                 founded = binding_store.founded_forum(connection)
                 if founded is None:
-                    binding_store.bind(connection, fingerprint)
+                    binding_store.bind(connection, named)
         finally:
             engine.dispose()
-    if founded is not None and founded != fingerprint:
+    if founded is not None and founded != named:
         raise HubError("already_founded", f"this hub's log belongs to the forum {founded} for ever")
-    say(f"bound to the forum {fingerprint}" if founded is None else "that forum is founded here already")
+    say(f"bound to the forum {named}" if founded is None else "that forum is founded here already")
 
 
 @commands.command()
@@ -156,8 +162,40 @@ def init(
 
 @commands.command()
 def identity(home: Home, as_json: AsJson = False) -> None:
-    """Print the log's origin and its two verifier keys, which the founding statement names."""
-    _print_identity(HubIdentity.load(home), as_json)
+    """Print the log's origin and its two verifier keys, which the founding statement names; then further pairs."""
+    first = HubIdentity.load(home)
+    others = [pair for pair in further_pairs(home, first.origin) if pair.public != first.public]
+    _print_identity(first, as_json, others)
+
+
+@commands.command("next-keys")
+def next_keys(
+    home: Home,
+    origin: Annotated[
+        str | None, typer.Option(help="The log's name; only in a new home, for a log whose keys are lost.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the admins' card to a new file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a pair of keys to follow the log's present one, and the card by which the admins put it in force.
+
+    Nothing changes until their statement is in the log (`stillwatch forum change-log-keys`).
+    """
+    if out is not None and out.exists():
+        raise typer.BadParameter(f"{out} exists already", param_hint="--output")
+    card = make_further(home, origin).card
+    text = json.dumps(card.model_dump(mode="json"), indent=2)
+    if out is not None:
+        try:
+            out.write_text(text + "\n", "utf-8")
+        except OSError as error:
+            raise HubError("card", f"the keys are made, but the card cannot be written: {error}") from error
+    if as_json:
+        say(json.dumps({"mark": mark_of(card), "card": card.model_dump(mode="json")}))
+        return
+    say(text if out is None else f"card written to {out}")
+    say(f"mark           {mark_of(card)}")
+    say("Copy keys/ to every home of this hub; then hand the card to the admins, and read them its mark.")
 
 
 @commands.command()
@@ -215,12 +253,16 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _print_identity(identity: HubIdentity, as_json: bool) -> None:
+def _print_identity(identity: HubIdentity, as_json: bool, others: Sequence[HubIdentity] = ()) -> None:
     public = identity.public
     if as_json:
-        say(json.dumps({"version": version("stillwatch"), **public.model_dump()}))
+        further = [pair.public.model_dump(exclude={"origin"}) for pair in others]
+        document = {"version": version("stillwatch"), **public.model_dump()}
+        say(json.dumps({**document, "further": further} if further else document))
         return
     say(f"origin         {public.origin}\nlog key        {public.log_key}\ntimestamp key  {public.timestamp_key}")
+    for pair in others:
+        say(f"further pair   {pair.public.log_key}\n               {pair.public.timestamp_key}")
 
 
 def _fail(error: HubError) -> None:

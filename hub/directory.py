@@ -46,8 +46,13 @@ class Directory:
                 return
             self._reads_begun += 1
             async with self._engine.connect() as connection:
-                head = await log_store.read_head(connection)
-                self.advance(await self.at(connection, head.last_membership))
+                await self.current(connection)
+
+    async def current(self, connection: AsyncConnection) -> Membership:
+        """The membership as of the newest entry that was committed, which the connection can see."""
+        head = await log_store.read_head(connection)
+        self.advance(await self.at(connection, head.last_membership))
+        return self.membership
 
     async def at(self, connection: AsyncConnection, last: int) -> Membership:
         """The membership once the entry at index `last`, which is the newest of its kind, is in force.

@@ -6,7 +6,8 @@
     ├── Unavailable               try again later; nothing was decided
     │   ├── Overloaded            too much at once
     │   ├── DatabaseSilent        the database does not answer
-    │   └── LogHalted             the log is older than what was published of it, or may be
+    │   ├── LogHalted             the log is older than what was published of it, or may be
+    │   └── LogKeysMissing        the log's keys are not here: it can neither be signed nor extended
     ├── DatabaseUnusable          wrong URL, too old, migrated by a later version
     │   └── DatabaseUnreachable   does not answer, or does not let us in
     └── LogDamaged                the stored log contradicts itself; the hub does not build on it
@@ -14,6 +15,8 @@
 Which HTTP status each becomes is said in `problems`. A command that ends with one exits with its `exit_code`: 2 for
 what was typed or set, 4 for a database that may answer later, 3 for whatever else somebody has to mend first.
 """
+
+from sharing_protocol.wire import LOG_KEYS_MISSING
 
 
 class HubError(Exception):
@@ -67,6 +70,13 @@ class LogHalted(Unavailable):
     def __init__(self, code: str, detail: str) -> None:
         # Only a person can mend this: whoever asks need not ask often.
         super().__init__(code, detail, retry_after=60)
+
+
+class LogKeysMissing(Unavailable):
+    """The hub does not hold the keys that its log has now."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(LOG_KEYS_MISSING, detail, retry_after=60)
 
 
 class DatabaseUnusable(HubError):

@@ -19,6 +19,7 @@ from hub.batch import AlreadyLogged, Candidate, unknown_type
 from hub.database import log_store
 from hub.directory import Directory
 from hub.errors import Denied, Overloaded
+from hub.log_keys import LogKeys
 from hub.publication import Publication
 from hub.sequencer import Sequencer
 from sharing_protocol import envelope as envelopes
@@ -29,8 +30,7 @@ from sharing_protocol.keys import PublicKey
 from sharing_protocol.membership import Membership, authorize
 from sharing_protocol.pattern_logic import compile_logic
 from sharing_protocol.personal_data import find_personal_data
-from sharing_protocol.statements import ChangeAdmins, Found, Statement, Unknown, parse
-from sharing_protocol.statements.membership import LogIdentity
+from sharing_protocol.statements import ChangeAdmins, ChangeLog, Found, Statement, Unknown, parse
 from sharing_protocol.strict_json import Json
 from sharing_protocol.wire import Receipt
 
@@ -74,14 +74,14 @@ class Intake:
         directory: Directory,
         sequencer: Sequencer,
         publication: Publication,
-        log: LogIdentity,
+        keys: LogKeys,
         clock: Callable[[], datetime],
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._sequencer = sequencer
         self._publication = publication
-        self._log = log
+        self._keys = keys
         self._clock = clock
         self._threads = ThreadPoolExecutor(CHECKING_THREADS, thread_name_prefix="intake")
         self._in_work = 0
@@ -160,10 +160,25 @@ class Intake:
     def _check(self, submission: Submission) -> None:
         statement = submission.statement
         authorize(self._directory.membership, statement, submission.envelope, submission.candidate.check)
-        if isinstance(statement, Found) and statement.body.log != self._log:
-            raise Refused("wrong_log", "the statement names another log than this hub's", "body.log")
+        self.check_log(statement)
         check_clock(statement, self._clock())
         check_content(statement)
+
+    def check_log(self, statement: Statement) -> None:
+        """See that we hold the keys which a statement makes the log's.
+
+        Raises:
+            Refused: `wrong_log`.
+        """
+        if isinstance(statement, Found) and self._keys.holding(statement.body.log) is None:
+            raise Refused("wrong_log", "the statement names another log than this hub's", "body.log")
+        if isinstance(statement, ChangeLog) and self._keys.holding(statement.body.named(self._keys.origin)) is None:
+            raise Refused(
+                "wrong_log",
+                "this hub does not hold the keys that the statement names; its operator makes them, and brings them to "
+                "every process",
+                "body",
+            )
 
     async def _in_thread(self, signer: str, work: Callable[[], T]) -> T:
         if self._in_work >= MAX_IN_WORK:

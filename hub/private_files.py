@@ -14,7 +14,7 @@ def write_privately(path: Path, data: bytes) -> None:
         file.write(data)
         _flush(file)
         draft.replace(path)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def new_private_file(path: Path) -> Iterator[BinaryIO]:
         yield file
         _flush(file)
         os.link(draft, path)  # unlike a rename, this never takes the place of another file
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -48,7 +48,8 @@ def _flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -121,6 +121,7 @@ class Proposals:
         async with self._engine.connect() as connection:
             # Refuses what could never be logged, or carries a signature of someone who has no say in it.
             await self._check_possible(connection, statement, submission.envelope)
+            self._intake.check_log(statement)
             try:
                 authorize(self._directory.membership, statement, submission.envelope, submission.candidate.check)
             except Refused as refusal:

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hub.cosigning import Cosigning
 from hub.database import log_store
+from hub.directory import Directory
 from hub.errors import LogDamaged
-from hub.identity import HubIdentity
+from hub.log_keys import LogKeys
 from hub.proofs import TileHashes, tiles_for_proof
 from hub.rollback import RollBackGuard
 from sharing_protocol import notes
@@ -47,13 +48,15 @@ class Publication:
     def __init__(
         self,
         engine: AsyncEngine,
-        identity: HubIdentity,
+        keys: LogKeys,
+        directory: Directory,
         guard: RollBackGuard,
         clock: Callable[[], datetime],
         cosigning: Cosigning,
     ) -> None:
         self._engine = engine
-        self._identity = identity
+        self._keys = keys
+        self._directory = directory
         self._guard = guard
         self._clock = clock
         self._cosigning = cosigning
@@ -113,11 +116,13 @@ class Publication:
         known = self._vouched
         if note is None or not self._guard.is_newest(note):
             # Grown by another process, or put back to what it was: then it must not be said to be the newest.
+            await self._directory.current(connection)
             await self._guard.confront(connection, published, note)
         if note is None:
             return None
         if known is None or known.size != size or self._is_old(known):
-            signed = self._identity.vouch(notes.parse(note.encode()), int(now.timestamp()))
+            signer = self._keys.signer(self._directory.membership, size)
+            signed = signer.vouch(notes.parse(note.encode()), int(now.timestamp()))
             known = self._vouched = Vouched(size, now, str(signed))
         return known
 

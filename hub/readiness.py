@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hub.database import migrating
 from hub.database.connections import NO_ANSWER
+from hub.directory import Directory
 from hub.following import Following
+from hub.log_keys import LogKeys, history_of
 from hub.rollback import RollBackGuard
 from hub.sequencer import Sequencer
 
@@ -30,11 +32,21 @@ _TIMEOUT_SECONDS = 5.0
 class Readiness:
     """Looks, at most once a second."""
 
-    def __init__(self, engine: AsyncEngine, sequencer: Sequencer, following: Following, guard: RollBackGuard) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        sequencer: Sequencer,
+        following: Following,
+        guard: RollBackGuard,
+        directory: Directory,
+        keys: LogKeys,
+    ) -> None:
         self._engine = engine
         self._sequencer = sequencer
         self._following = following
         self._guard = guard
+        self._directory = directory
+        self._keys = keys
         self._revision = migrating.newest_revision()
         self._known: frozenset[str] | None = None
         self._looked = 0.0
@@ -65,7 +77,8 @@ class Readiness:
                 missing.add("schema")
             if halt is not None:
                 missing.add("log")
-        if self._sequencer.in_doubt:
+        logs = history_of(self._directory.membership)
+        if self._sequencer.in_doubt or (logs is not None and self._keys.holding(logs.current) is None):
             missing.add("log")
         if not self._sequencer.running:
             missing.add("sequencer")

@@ -19,8 +19,7 @@ from hub.database import binding_store, halt_store, log_store, usage_store
 from hub.database.log_store import LogHead
 from hub.directory import Directory
 from hub.errors import HubError, LogDamaged
-from hub.identity import HubIdentity
-from hub.newest_checkpoint import own_checkpoint
+from hub.log_keys import LogKeys, history_of
 from hub.proofs import TileHashes, tiles_for_peaks
 from hub.quotas import Allowance
 from hub.stored_log import load_log, write_entries
@@ -28,6 +27,7 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.log_export import ExportHeader, read_entries, read_header
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.merkle import CompactRange, leaf_hash, peak_positions
 from sharing_protocol.statements import Found, Unknown, parse
 
@@ -49,7 +49,7 @@ class Recovered:
     after: int
 
 
-async def recover(engine: AsyncEngine, identity: HubIdentity, file: BinaryIO, progress: Progress = silent) -> Recovered:
+async def recover(engine: AsyncEngine, keys: LogKeys, file: BinaryIO, progress: Progress = silent) -> Recovered:
     """Append what the log lacks of an export.
 
     Args:
@@ -61,8 +61,9 @@ async def recover(engine: AsyncEngine, identity: HubIdentity, file: BinaryIO, pr
     """
     try:
         header = read_header(file.read)
-        signed, note = own_checkpoint(identity, header.note.encode())
         async with engine.connect() as connection:
+            logs = history_of(await Directory(engine).current(connection))
+            signed, note = keys.own_checkpoint(logs, header.note.encode())
             head = await log_store.read_head(connection)
             _check_extent(header, signed.size, head.size)
             hashes = await _stored_hashes(connection, {*tiles_for_peaks(header.start), *tiles_for_peaks(head.size)})
@@ -77,10 +78,11 @@ async def recover(engine: AsyncEngine, identity: HubIdentity, file: BinaryIO, pr
             await log_store.lock_log(connection)
             if await log_store.read_head(connection) != head:
                 raise RecoveryError("the log was extended meanwhile: stop the hub's processes and try again")
-            state = await load_log(connection, identity, Directory(engine), head)
-            state = await _append(connection, identity, state, entries, lambda done: progress(done, signed.size))
+            state = await load_log(connection, keys, Directory(engine), head)
+            state = await _append(connection, keys, state, entries, lambda done: progress(done, signed.size))
             if (state.size, state.tree.root()) != (signed.size, signed.root):
                 raise RecoveryError("the export changed while it was read")
+            keys.own_checkpoint(history_of(state.membership), note.encode())
             await _publish(connection, head, state, signed, note)
     except ProtocolError as error:
         raise RecoveryError(error.detail) from error
@@ -131,7 +133,7 @@ async def _stored_hashes(connection: AsyncConnection, places: set[tuple[int, int
 
 async def _append(
     connection: AsyncConnection,
-    identity: HubIdentity,
+    keys: LogKeys,
     state: LogState,
     entries: Iterable[bytes],
     progress: Callable[[int], None],
@@ -139,7 +141,7 @@ async def _append(
     """Write entries and all that follows from them, by the rules by which they were admitted the first time."""
     remaining = iter(entries)
     while some := list(itertools.islice(remaining, _ENTRIES_AT_A_TIME)):
-        candidates = [_candidate(entry, index, identity) for index, entry in enumerate(some, state.size)]
+        candidates = [_candidate(entry, index, keys) for index, entry in enumerate(some, state.size)]
         ids, versions = mentioned([candidate.statement for candidate in candidates])
         known = await log_store.look(connection, [one.payload_sha256 for one in candidates], ids, versions)
         allowance = Allowance()
@@ -154,7 +156,7 @@ async def _append(
     return state
 
 
-def _candidate(entry: bytes, index: int, identity: HubIdentity) -> Candidate:
+def _candidate(entry: bytes, index: int, keys: LogKeys) -> Candidate:
     try:
         envelope = envelopes.parse(entry)
         statement = parse(envelope.payload)
@@ -165,7 +167,7 @@ def _candidate(entry: bytes, index: int, identity: HubIdentity) -> Candidate:
             f"entry {index} is a statement of type {statement.type[:80]!r}, which this version does not know: run the "
             "version that admitted it"
         )
-    if isinstance(statement, Found) and statement.body.log != identity.public:
+    if isinstance(statement, Found) and not keys.may_keep(LogHistory.of(statement.body.log)):
         raise RecoveryError("the export's forum was founded on another log than the one that this home keeps")
     return Candidate(envelope, entry, statement, frozenset())
 

@@ -16,9 +16,9 @@ from hub.backup import BackupError, Manifest, OpenBackup, Part, copy_statement, 
 from hub.check import Check, Progress, silent
 from hub.database import audit, halt_store, migrating
 from hub.errors import DatabaseUnusable
-from hub.identity import HubIdentity
-from hub.newest_checkpoint import own_checkpoint
-from sharing_protocol.errors import ProtocolError
+from hub.log_keys import LogKeys
+from sharing_protocol import checkpoints, notes
+from sharing_protocol.errors import ProtocolError, Refused
 
 _SHOWN = 5
 
@@ -31,7 +31,7 @@ class Restored:
     records: int
 
 
-def restore(engine: Engine, identity: HubIdentity, backup: OpenBackup, progress: Progress = silent) -> Restored:
+def restore(engine: Engine, keys: LogKeys, backup: OpenBackup, progress: Progress = silent) -> Restored:
     """Restore a backup into an empty database.
 
     Raises:
@@ -39,7 +39,7 @@ def restore(engine: Engine, identity: HubIdentity, backup: OpenBackup, progress:
         DatabaseUnusable: unreachable or too old.
     """
     manifest = backup.manifest
-    _check_identity(manifest, identity)
+    _check_identity(manifest, keys)
     if not migrating.is_known(manifest.schema_revision):
         raise BackupError(
             f"the backup has schema {manifest.schema_revision[:40]!r}, which version {manifest.version[:40]} made: "
@@ -60,15 +60,22 @@ def restore(engine: Engine, identity: HubIdentity, backup: OpenBackup, progress:
         raise migrating.unreachable(error) from error
 
 
-def _check_identity(manifest: Manifest, identity: HubIdentity) -> None:
+def _check_identity(manifest: Manifest, keys: LogKeys) -> None:
     if manifest.checkpoint is None:
         return
     try:
-        checkpoint, _ = own_checkpoint(identity, manifest.checkpoint.encode())
+        if keys.first.is_further:
+            # Its present keys are lost, so they cannot be compared. That the backup is signed by the keys that its own
+            # log had, `_check` sees; and that ours may go on from there, the admins say.
+            checkpoint = checkpoints.parse_text(notes.parse(manifest.checkpoint.encode()).text)
+            if checkpoint.origin != keys.origin:
+                raise Refused("foreign_checkpoint", "it is of another log")
+        else:
+            checkpoint, _ = keys.own_checkpoint(None, manifest.checkpoint.encode())
     except ProtocolError as error:
         raise BackupError(
-            f"the backup is not of the log {identity.origin!r} that this home keeps: its checkpoint is not signed by "
-            "the home's log key"
+            f"the backup is not of the log {keys.origin!r} that this home keeps: its checkpoint is not signed by the "
+            "home's log key"
         ) from error
     if (checkpoint.size, checkpoint.root.hex()) != (manifest.tree_size, manifest.root):
         raise BackupError("the backup is damaged: its checkpoint is not that of its manifest")

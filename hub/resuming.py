@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hub import newest_checkpoint
 from hub.database import halt_store, log_store
 from hub.database.halt_store import Halt
+from hub.directory import Directory
 from hub.errors import HubError, LogDamaged
-from hub.identity import HubIdentity
-from hub.newest_checkpoint import own_checkpoint
+from hub.log_keys import LogKeys, history_of
 from hub.rollback import extends
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
@@ -45,41 +45,42 @@ class Standing:
         return [claim for claim in self.claims if not claim.holds]
 
 
-async def examine(connection: AsyncConnection, identity: HubIdentity, home: Path) -> Standing:
+async def examine(connection: AsyncConnection, keys: LogKeys, home: Path) -> Standing:
     """Compare the log with the home's newest checkpoint, with what members have shown, and with what halted it.
 
     Raises:
         LogDamaged: the log's newest checkpoint is not its own.
         NewestCheckpointError: the home's file cannot be believed.
     """
-    found = Checkpoint(identity.origin, 0, EMPTY_ROOT)
+    found = Checkpoint(keys.origin, 0, EMPTY_ROOT)
+    logs = history_of(await Directory(connection.engine).current(connection))
     newest = await log_store.read_checkpoint(connection)
     if newest is not None:
         try:
-            found, _ = own_checkpoint(identity, newest[1].encode())
+            found, _ = keys.own_checkpoint(logs, newest[1].encode())
         except ProtocolError as error:
             raise LogDamaged(f"the newest checkpoint is refused: {error.detail}") from error
     halt = await halt_store.read_halt(connection)
     known: list[tuple[str, Checkpoint]] = []
-    kept = newest_checkpoint.load(home, identity)
+    kept = newest_checkpoint.load(home, keys, logs)
     if kept is not None:
         known.append((f"{newest_checkpoint.FILE} in the home", kept[0]))
     if halt is not None and halt.note is not None:
-        known.append(("what halted the log", own_checkpoint(identity, halt.note.encode())[0]))
+        known.append(("what halted the log", keys.own_checkpoint(logs, halt.note.encode())[0]))
     for report in await halt_store.read_reports(connection):
-        known.append((report.name, own_checkpoint(identity, report.note.encode())[0]))
+        known.append((report.name, keys.own_checkpoint(logs, report.note.encode())[0]))
     claims = [Claim(who, shown.size, await extends(connection, found, shown)) for who, shown in known]
     return Standing(found.size, halt, claims)
 
 
-async def resume(connection: AsyncConnection, identity: HubIdentity, home: Path) -> Standing:
+async def resume(connection: AsyncConnection, keys: LogKeys, home: Path) -> Standing:
     """Lift the halt, if nothing stands against it; the caller has checked the log as a whole.
 
     Raises:
         HubError: `log_behind`: something was published that the log does not extend.
     """
     await log_store.lock_log(connection)
-    standing = await examine(connection, identity, home)
+    standing = await examine(connection, keys, home)
     refuse_if_behind(standing)
     await halt_store.lift_halt(connection)
     await connection.commit()

@@ -24,9 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from hub import newest_checkpoint
 from hub.database import halt_store, log_store
 from hub.database.halt_store import Halt
+from hub.directory import Directory
 from hub.errors import LogDamaged, LogHalted
-from hub.identity import HubIdentity
-from hub.newest_checkpoint import own_checkpoint
+from hub.identity import IdentityError
+from hub.log_keys import LogKeys, history_of
 from hub.proofs import TileHashes, tiles_for_consistency
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
@@ -46,10 +47,11 @@ class RollBackGuard:
         halted: the halt that this process saw last; the database has the truth.
     """
 
-    def __init__(self, engine: AsyncEngine, identity: HubIdentity, home: Path | None) -> None:
+    def __init__(self, engine: AsyncEngine, keys: LogKeys, directory: Directory) -> None:
         self._engine = engine
-        self._identity = identity
-        self._home = home
+        self._keys = keys
+        self._directory = directory
+        self._home = keys.home
         self._newest: tuple[Checkpoint, str] | None = None
         self._unwritten = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -62,7 +64,9 @@ class RollBackGuard:
             NewestCheckpointError: the home's file cannot be believed.
         """
         if self._home is not None:
-            self._newest = newest_checkpoint.load(self._home, self._identity)
+            if (self._home / newest_checkpoint.FILE).exists():
+                await self._directory.refresh()  # for it knows which keys the log had
+            self._newest = newest_checkpoint.load(self._home, self._keys, history_of(self._directory.membership))
             self._writer = asyncio.create_task(self._keep_writing(self._home), name="newest checkpoint")
 
     async def stop(self) -> None:
@@ -99,7 +103,7 @@ class RollBackGuard:
 
         Raises:
             LogHalted: it does not; from here on, no process builds on the log.
-            LogDamaged: the checkpoint is not signed by the log's key.
+            LogDamaged: the checkpoint is not signed by the log's key, as far as the directory has read.
         """
         found, own = self._open(note)
         if known is not None and not await extends(connection, found, known):
@@ -110,14 +114,20 @@ class RollBackGuard:
     async def compare(self, reporter: str, body: bytes) -> CheckpointComparison:
         """Take a checkpoint that a member shows, and halt the log if it is not one of the log's past.
 
+        One that keys signed which the log gave up since says nothing of what was published later, and somebody else
+        may have these keys: it is compared, and neither kept nor obeyed.
+
         Raises:
             Malformed, Refused: it is no checkpoint of this log.
         """
-        shown, note = own_checkpoint(self._identity, body)
         async with self._engine.connect() as connection:
+            logs = history_of(await self._directory.current(connection))
+            shown, note = self._keys.own_checkpoint(logs, body)
             newest = await log_store.read_checkpoint(connection)
             found, _ = self._open(newest[1] if newest is not None else None)
             holds = await extends(connection, found, shown)
+            if logs is not None and logs.at(shown.size) != logs.current:
+                return CheckpointComparison(tree_size=found.size, extends=holds)
             await halt_store.put_report(connection, reporter, shown.size, note)
             await connection.commit()
             if not holds:
@@ -151,9 +161,9 @@ class RollBackGuard:
 
     def _open(self, note: str | None) -> tuple[Checkpoint, str]:
         if note is None:
-            return Checkpoint(self._identity.origin, 0, EMPTY_ROOT), ""
+            return Checkpoint(self._keys.origin, 0, EMPTY_ROOT), ""
         try:
-            return own_checkpoint(self._identity, note.encode())
+            return self._keys.own_checkpoint(history_of(self._directory.membership), note.encode())
         except ProtocolError as error:
             raise LogDamaged(f"the newest checkpoint is refused: {error.detail}") from error
 
@@ -180,8 +190,9 @@ class RollBackGuard:
             return
         self._unwritten.clear()
         try:
-            await asyncio.to_thread(newest_checkpoint.save, home, self._identity, *self._newest)
-        except (OSError, newest_checkpoint.NewestCheckpointError) as error:
+            logs = history_of(self._directory.membership)
+            await asyncio.to_thread(newest_checkpoint.save, home, self._keys, logs, *self._newest)
+        except (OSError, newest_checkpoint.NewestCheckpointError, IdentityError) as error:
             self._unwritten.set()
             _log.error("cannot keep the newest checkpoint in %s: %s", home, error)
 

@@ -38,8 +38,8 @@ from hub.database.log_store import LogHead
 from hub.directory import Directory
 from hub.errors import HubError, LogDamaged, LogHalted, OverLimit, Unavailable
 from hub.fair_queue import FairQueue
-from hub.identity import HubIdentity
 from hub.instruments import Instruments
+from hub.log_keys import LogKeys
 from hub.proofs import TileHashes
 from hub.publication import make_receipt
 from hub.quotas import Allowance, Quotas, counted
@@ -90,13 +90,13 @@ class _Staged:
     """A decided batch with the checkpoint that covers it, signed but not published.
 
     Attributes:
-        note: the checkpoint as the log signed it.
+        note: the checkpoint as the log signed it, None if the batch adds nothing.
         answers: what to tell each submitter, once this is committed.
     """
 
     decision: Decision
     checkpoint: Checkpoint
-    note: notes.Note
+    note: notes.Note | None
     answers: list[Answer | ProtocolError | OverLimit]
 
 
@@ -110,7 +110,7 @@ class Sequencer:
     def __init__(
         self,
         engine: AsyncEngine,
-        identity: HubIdentity,
+        keys: LogKeys,
         directory: Directory,
         guard: RollBackGuard,
         clock: Callable[[], datetime],
@@ -118,7 +118,7 @@ class Sequencer:
         instruments: Instruments | None = None,
     ) -> None:
         self._engine = engine
-        self._identity = identity
+        self._keys = keys
         self._directory = directory
         self._guard = guard
         self._clock = clock
@@ -138,13 +138,13 @@ class Sequencer:
 
         Raises:
             LogDamaged: the stored log contradicts itself, or other keys than ours signed it.
+            LogKeysMissing: the keys that it has now are not here.
         """
         async with self._engine.connect() as connection:
             # One moment of the log, without its lock: others may be extending it, and whoever hangs must not stop us.
             await connection.execution_options(isolation_level="REPEATABLE READ")
             with contextlib.suppress(LogHalted):
                 await self._take_up(connection, await log_store.read_head(connection))
-        self._directory.advance(self._state.membership)
         self._task = asyncio.create_task(self._run(), name="sequencer")
 
     async def stop(self) -> None:
@@ -274,14 +274,14 @@ class Sequencer:
             stage = functools.partial(self._stage, candidates, records, known.logged, allowance)
             # A thread costs as much as a few entries, and more while the others are busy.
             staged = stage() if len(candidates) <= _STAGED_AT_ONCE else await asyncio.to_thread(stage)
-            if staged.decision.entries:
-                await self._write(connection, head, staged)
+            if staged.note is not None:
+                await self._write(connection, head, staged, str(staged.note))
                 await usage_store.add(connection, usage, allowance.added)
                 with self._instruments.tracing.span("commit", {"stillwatch.entries": len(staged.decision.entries)}):
                     await _commit(connection, batch, staged.decision)
         # Durable. From here on the rows can be read by anybody; we are only the first to say so.
         self._state = staged.decision.after
-        if staged.decision.entries:
+        if staged.note is not None:
             self._root = staged.checkpoint.root
             self._guard.advance(staged.checkpoint, str(staged.note))
         self._directory.advance(self._state.membership)
@@ -301,10 +301,15 @@ class Sequencer:
     ) -> _Staged:
         decision = decide(candidates, self._state, records, logged, allowance)
         tree = decision.after.tree
-        checkpoint = Checkpoint(self._identity.origin, tree.size, tree.root())
-        note = self._identity.sign(checkpoint)
+        checkpoint = Checkpoint(self._keys.origin, tree.size, tree.root())
+        if not decision.entries:
+            answered = [outcome for outcome in decision.outcomes if not isinstance(outcome, Appended)]
+            return _Staged(decision, checkpoint, None, [*answered])
+        # By the keys that the log has after this batch: it may be the one that exchanges them.
+        signer = self._keys.signer(decision.after.membership, tree.size)
+        note = signer.sign(checkpoint)
         # We hold the lock, so this is the newest checkpoint at this time; the cosignature says so.
-        vouched = str(self._identity.vouch(note, int(self._clock().timestamp())))
+        vouched = str(signer.vouch(note, int(self._clock().timestamp())))
         # A new leaf's proof needs no other tiles than those that changed and the edge as it is now.
         edge = {(tile.level, tile.index): tree.edge[tile.level] for tile in right_edge(tree.size)}
         hashes = TileHashes({**edge, **decision.tiles})
@@ -318,19 +323,20 @@ class Sequencer:
                 answers.append(outcome)
         return _Staged(decision, checkpoint, note, answers)
 
-    async def _write(self, connection: AsyncConnection, head: LogHead, staged: _Staged) -> None:
+    async def _write(self, connection: AsyncConnection, head: LogHead, staged: _Staged, note: str) -> None:
         decision = staged.decision
         membership = decision.after.membership
         await write_entries(connection, self._state.membership, decision)
         after = LogHead(decision.after.size, max(head.last_membership, membership.as_of))
-        if not await log_store.advance_head(connection, head, after, staged.checkpoint, str(staged.note)):
+        if not await log_store.advance_head(connection, head, after, staged.checkpoint, note):
             raise LogDamaged("the log's head moved although we hold its lock")
 
     async def _take_up(self, connection: AsyncConnection, head: LogHead) -> None:
         """Go on from the log as it is stored, if it extends what was published of it."""
         # Nobody extends the log meanwhile: we hold its lock, or (at the start) read one moment of it.
         published = self._guard.newest
-        state = await load_log(connection, self._identity, self._directory, head)
+        state = await load_log(connection, self._keys, self._directory, head)
+        self._directory.advance(state.membership)
         newest = await log_store.read_checkpoint(connection, head.size)
         await self._guard.confront(connection, published, newest[1] if newest else None)
         self._state, self._root = state, head.root

@@ -157,9 +157,14 @@ def _hub(session: Session) -> str:
     if forum is None:
         return "reachable, and it knows this home's key"
     try:
-        trusted = open_checkpoint(note, forum.log)
+        trusted = open_checkpoint(note, forum.logs)
         check_freshness(trusted, session.clock(), session.settings.max_checkpoint_age)
     except Misbehaviour as misbehaviour:
+        if misbehaviour.code == "unsigned_checkpoint":
+            raise InvalidInput(
+                "the hub's checkpoint is signed by keys that are not known here",
+                "run `stillwatch sync`: it finds out whether the admins exchanged them or the hub lies",
+            ) from misbehaviour
         raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     behind = trusted.checkpoint.size - session.store.cursor
     return f"reachable; {behind} entries to sync"

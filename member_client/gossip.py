@@ -20,8 +20,8 @@ from member_client.sync.stored_tree import StoredTree
 from sharing_protocol.errors import Misbehaviour
 from sharing_protocol.evidence import conflict
 from sharing_protocol.keys import encode_base64
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.notes import MAX_NOTE_BYTES
-from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.trust import TrustedCheckpoint, open_checkpoint
 
 MAX_FILES = 100
@@ -105,15 +105,18 @@ def compare(session: Session, paths: Sequence[Path]) -> Comparison:
     """
     if len(paths) > MAX_FILES:
         raise InvalidInput(f"at most {MAX_FILES} files are compared at once")
-    log = session.forum.log
+    logs = session.forum.logs
     notes: list[_Named] = []
     files: dict[str, Compared] = {}
     for path in dict.fromkeys(paths):
         try:
-            notes.append(_Named(str(path), open_checkpoint(_read(path), log)))
+            notes.append(_Named(str(path), open_checkpoint(_read(path), logs)))
         except (Misbehaviour, InvalidInput) as error:
-            files[str(path)] = Compared(str(path), Standing.UNUSABLE, None, str(error))
-    held = _Held(session, log)
+            told = str(error)
+            if isinstance(error, Misbehaviour) and error.code == "unsigned_checkpoint":
+                told += "; if the admins exchanged its keys since your last sync: sync, and compare again"
+            files[str(path)] = Compared(str(path), Standing.UNUSABLE, None, told)
+    held = _Held(session, logs)
     contradictions = held.contradictions(notes)
     kept = [session.keep_evidence(found.misbehaviour) for found in contradictions[:MAX_EVIDENCE]]
     for note in notes:
@@ -124,8 +127,8 @@ def compare(session: Session, paths: Sequence[Path]) -> Comparison:
 class _Held:
     """What this home holds of the log, to compare with."""
 
-    def __init__(self, session: Session, log: LogIdentity) -> None:
-        own = open_checkpoint(own_note(session).encode(), log)
+    def __init__(self, session: Session, logs: LogHistory) -> None:
+        own = open_checkpoint(own_note(session).encode(), logs)
         self._own = _Named(OWN, own)
         self._stored = session.store.cursor
         self._tree = StoredTree(session.store)

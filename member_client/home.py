@@ -164,16 +164,6 @@ def check_hub_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def check_fingerprint(forum: str) -> None:
-    """Check that a text can be a forum's fingerprint.
-
-    Raises:
-        InvalidInput: it is not 64 lower-case hex digits.
-    """
-    if len(forum) != 64 or set(forum) - set("0123456789abcdef"):
-        raise InvalidInput(f"{forum!r} is not a forum fingerprint", "it is 64 lower-case hex digits")
-
-
 def _settings(document: dict[str, Any]) -> Settings:
     unknown = set(document) - {"hub", "forum", "name", "member", "max_checkpoint_age"}
     if unknown:

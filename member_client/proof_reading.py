@@ -97,7 +97,7 @@ def shows(proven: ProvenStatement) -> list[str]:
     """What the proof shows, sentence by sentence."""
     checkpoint = proven.checkpoint.checkpoint
     lines = [
-        f"The log's key, which the forum's founding statement names, signed a tree of {checkpoint.size} entries.",
+        f"The log's key, which {_named_by(proven)} names, signed a tree of {checkpoint.size} entries.",
         f"This is its entry {proven.index}: nobody can change a byte of it, or its place, unseen.",
     ]
     if isinstance(proven.statement.statement, RecordStatement):
@@ -125,6 +125,7 @@ def limits(proven: ProvenStatement) -> list[str]:
     return [
         *lines,
         "What happened after the last entry that is in the proof.",
+        "That the log still had this key: after an exchange of keys that is not in the proof, it may be a thief's.",
         "When it was said: that time is the author's word, and the time by which it was logged is the hub's.",
         "That the hub shows everybody this log: compare the checkpoint with other labs (stillwatch gossip compare).",
         "That what was said is true.",
@@ -157,6 +158,12 @@ def _histories(proven: ProvenStatement) -> list[tuple[str, int | None]]:
         # What a statement is a version of, it continues itself.
         found.append((whose, None if unbroken or record == subject.id else last))
     return found
+
+
+def _named_by(proven: ProvenStatement) -> str:
+    forum = proven.after.forum
+    since = forum.logs.term_at(proven.checkpoint.checkpoint.size).since if forum is not None else 0
+    return f"entry {since}, signed by the forum's admins," if since else "the forum's founding statement"
 
 
 def _what(proven: ProvenStatement) -> str:

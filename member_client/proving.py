@@ -36,7 +36,7 @@ def prove(session: Session, record: str, version: int | None = None) -> tuple[by
     excerpts = Excerpts(store, trusted.checkpoint.size)
     [proven] = excerpts.logged([index])
     path = excerpts.logged(place for place in excerpts.histories({forum.id, lab}) if place != index)
-    proof = TlogProof(index, proven.steps, own_signatures(trusted.note, forum.log))
+    proof = TlogProof(index, proven.steps, own_signatures(trusted.note, forum.logs.at(trusted.checkpoint.size)))
     data = RecordProof(proven.entry, proof, tuple(path)).encode()
     return data, verify(data, forum.fingerprint)
 

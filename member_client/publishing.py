@@ -16,6 +16,7 @@ from sharing_protocol.content import check_clock, check_content
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import Misbehaviour, ProtocolError
 from sharing_protocol.keys import PrivateKey
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.statements import RecordReference, RecordStatement, Statement, new_id
 from sharing_protocol.statements.header import SCHEMA, format_timestamp
 from sharing_protocol.statements.membership import LogIdentity
@@ -152,15 +153,26 @@ def accept_receipt(
 ) -> Published:
     """Verify a receipt and keep it.
 
+    If its checkpoint is by keys that are not known here, the log is followed first: its admins may have exchanged them
+    since, or by this very statement.
+
     Args:
         log: the log's keys, where the store does not know them yet.
 
     Raises:
         VerificationFailed: it proves nothing.
+        HubUnreachable: it is by unknown keys, and the log cannot be followed.
     """
-    log = log or session.forum.log
+    logs = LogHistory.of(log) if log is not None else session.forum.logs
     try:
-        check_receipt(receipt, entry, log)
+        try:
+            check_receipt(receipt, entry, logs)
+        except Misbehaviour as misbehaviour:
+            if log is not None or misbehaviour.code != "unsigned_checkpoint":
+                raise
+            session.catch_up()
+            logs = session.forum.logs
+            check_receipt(receipt, entry, logs)
     except Misbehaviour as misbehaviour:
         raise VerificationFailed(misbehaviour, session.keep_evidence(misbehaviour)) from misbehaviour
     with session.store.transaction():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from member_client.errors import InvalidInput
+from member_client.errors import HubUnreachable, InvalidInput
 from member_client.home import Home, Settings
 from member_client.keystore import KeyStore, StoredKey
 from member_client.sync import evidence
@@ -21,12 +21,15 @@ from member_client.sync.store import Store
 from sharing_protocol import witness_policy
 from sharing_protocol.errors import Malformed, Misbehaviour
 from sharing_protocol.keys import PrivateKey
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import ADMIN_ROLE, Forum, Membership
 from sharing_protocol.statements.membership import Role
 from sharing_protocol.witnesses import witness_key
 
 if TYPE_CHECKING:
     from member_client.hub_connection import HubConnection
+
+_LOCK_SECONDS = 120.0
 
 
 @dataclass
@@ -162,12 +165,26 @@ class Session:
             progress=progress,
         )
 
+    def catch_up(self) -> None:
+        """Follow the log once, while no other run does; what else is new there, the next run tells.
+
+        Raises:
+            ClientError: see `following.follow`; or another run does not end.
+        """
+        from filelock import FileLock, Timeout  # every command would pay for it
+
+        try:
+            with FileLock(self.home.sync_lock, timeout=_LOCK_SECONDS, mode=0o600), self.connect() as hub:
+                self.sync(hub)
+        except Timeout as error:
+            raise HubUnreachable("another sync of this home does not end", "wait for it, and try again") from error
+
     def pin(self, fingerprint: str) -> None:
         """Fix the forum that this home follows; see `Home.pin`."""
         self.settings = self.home.pin(fingerprint)
 
-    def keep_evidence(self, misbehaviour: Misbehaviour, founding: bytes | None = None) -> Path:
-        """Write an evidence file into this home; the founding statement is the stored one unless its entry is given."""
+    def keep_evidence(self, misbehaviour: Misbehaviour, record: Sequence[LoggedEntry] = ()) -> Path:
+        """Write an evidence file into this home; the forum's own record is the stored one unless it is given."""
         settings = self.settings
-        founding = founding or self.store.entry(0)
-        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, founding, settings.hub, self.clock())
+        record = record or self.store.forum_record()
+        return evidence.keep(self.home.evidence, misbehaviour, settings.forum, record, settings.hub, self.clock())

@@ -21,6 +21,7 @@ from sharing_protocol.membership import Membership, SignatureCheck, after, autho
 from sharing_protocol.statements import (
     Admit,
     ChangeAdmins,
+    ChangeLog,
     Found,
     Marking,
     MembershipStatement,
@@ -140,7 +141,7 @@ def consequences(
 
 def record_type(statement: Statement) -> str:
     """The type of record that a statement is a version of; its id starts with it."""
-    if isinstance(statement, Found | ChangeAdmins):
+    if isinstance(statement, Found | ChangeAdmins | ChangeLog):
         return "forum"
     return "member" if isinstance(statement, MembershipStatement) else statement.type
 

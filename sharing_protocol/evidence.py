@@ -10,8 +10,13 @@ own signatures contradict each other, or the rules:
 - an entry of a signed tree that no honest hub lets in, whatever else that log holds (forge; `log_excerpt.contradicts`).
 
 What the file itself says of fault, code and detail is only a claim; `judge` goes by the documents. The log's keys come
-from the forum's founding statement, whose hash is the forum's fingerprint. Anybody can found a forum and name another
-hub's key in it, so where a verdict rests on more than that key's own signatures, the reader has to name the forum.
+from the forum's founding statement, whose hash is the forum's fingerprint, and from what its admins signed since, as
+far as it is in the file. Anybody can found a forum and name another hub's key in it, so where a verdict rests on more
+than that key's own signatures, the reader has to name the forum.
+
+No file can show that no later exchange of keys was left out of it. Whoever got hold of keys that a log gave up can sign
+with them what contradicts it, and that looks like a lie of the hub's from before: a member that holds the log can tell
+when the keys were exchanged, and nobody can tell when they were used.
 """
 
 from __future__ import annotations
@@ -27,15 +32,17 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError, Unproven
 from sharing_protocol.keys import decode_base64
 from sharing_protocol.log_excerpt import Admitted, Excerpt, LoggedEntry, contradicts, read_entries
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.merkle import EMPTY_ROOT, prefix_root
-from sharing_protocol.record_proof import founding_log
+from sharing_protocol.record_proof import log_history, read_founding
 from sharing_protocol.statements import RecordStatement, Statement, Unknown
 from sharing_protocol.statements.header import Sha256Hex, StrictModel
-from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tlog_proof import decode_steps
 from sharing_protocol.trust import MAX_SKEW_SECONDS, TrustedCheckpoint, open_checkpoint
 
 FORMAT = "stillwatch-evidence/2"
+FORUM_RECORD = "forum_record"
+"""The document with the forum's own entries after the founding one: among them the exchanges of the log's keys."""
 MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
 """Above what the largest bundle and its file can need."""
 _INDEX = re.compile(r"0|[1-9][0-9]{0,14}")
@@ -126,21 +133,22 @@ def _judge(evidence: Evidence, *, pinned: bool) -> Verdict:
     if evidence.founding is None:
         raise Unproven("no_founding", "it lacks the forum's founding statement, which names the log's keys")
     founding = LoggedEntry(0, evidence.founding.encode(), ())
-    log = founding_log(founding, evidence.forum)
+    record = read_entries(strict_json.loads(documents.get(FORUM_RECORD, "[]").encode(), "its forum record"))
+    logs = log_history([founding, *record], evidence.forum)
     if {"old_checkpoint", "new_checkpoint"} <= documents.keys():
-        return _two_checkpoints(documents, log, pinned)
+        return _two_checkpoints(documents, logs, pinned)
     if "checkpoint" in documents and "index" in documents:
-        return _let_in(documents, log, evidence.forum, pinned)
+        return _let_in(documents, logs, evidence.forum, pinned)
     if "checkpoint" in documents and evidence.fault is Fault.FORGE:
-        return _impossible_checkpoint(documents["checkpoint"], log, pinned)
+        return _impossible_checkpoint(documents["checkpoint"], logs, pinned)
     raise Unproven("not_proven", _NOT_PROVEN.get(evidence.fault, "it lacks one of the two checkpoints"))
 
 
 # -- two checkpoints -------------------------------------------------------------------------------------------------
 
 
-def _two_checkpoints(documents: dict[str, str], log: LogIdentity, pinned: bool) -> Verdict:
-    notes_ = [_open(documents[name], log) for name in ("old_checkpoint", "new_checkpoint")]
+def _two_checkpoints(documents: dict[str, str], logs: LogHistory, pinned: bool) -> Verdict:
+    notes_ = [_open(documents[name], logs) for name in ("old_checkpoint", "new_checkpoint")]
     smaller, larger = sorted(notes_, key=lambda trusted: trusted.checkpoint.size)
     proof = documents.get("prefix_proof")
     steps = decode_steps(proof.split("\n")) if proof else ()
@@ -155,8 +163,9 @@ def _two_checkpoints(documents: dict[str, str], log: LogIdentity, pinned: bool) 
     fault, reason = found
     if fault is Fault.ROLL_BACK:
         _need_forum(pinned)
-    signed = "the log's key, which the forum's founding statement names, signed both checkpoints"
-    return Verdict(fault, True, ("hub",), (signed, reason))
+    named = "key, which the forum's founding statement names" if len(logs.terms) == 1 else "keys, which its admins name"
+    signed = f"the log's {named}, signed both checkpoints"
+    return Verdict(fault, True, ("hub",), (signed, reason, *_given_up(logs, smaller, larger)))
 
 
 def conflict(
@@ -193,9 +202,11 @@ def conflict(
 # -- one checkpoint --------------------------------------------------------------------------------------------------
 
 
-def _impossible_checkpoint(text: str, log: LogIdentity, pinned: bool) -> Verdict:
+def _impossible_checkpoint(text: str, logs: LogHistory, pinned: bool) -> Verdict:
     # Only the log's own signature counts here: a line that is missing or does not hold, anybody can bring about.
     note = notes.parse(text.encode())
+    # What a log has not given up, as far as is known here: nobody else has it to sign such a thing.
+    log = logs.current
     key = notes.VerifierKey.parse(log.log_key)
     checkpoint = checkpoints.parse_text(note.text)
     if not notes.verify(note, [key]):
@@ -213,8 +224,8 @@ def _impossible_checkpoint(text: str, log: LogIdentity, pinned: bool) -> Verdict
 # -- an entry --------------------------------------------------------------------------------------------------------
 
 
-def _let_in(documents: dict[str, str], log: LogIdentity, fingerprint: str, pinned: bool) -> Verdict:
-    trusted = _open(documents["checkpoint"], log)
+def _let_in(documents: dict[str, str], logs: LogHistory, fingerprint: str, pinned: bool) -> Verdict:
+    trusted = _open(documents["checkpoint"], logs)
     accused = _accused(documents)
     accused.check_in(trusted.checkpoint)
     context = read_entries(strict_json.loads(documents.get("context", "[]").encode(), "its context"))
@@ -226,7 +237,7 @@ def _let_in(documents: dict[str, str], log: LogIdentity, fingerprint: str, pinne
         return _other_founding(accused, fingerprint, reason)
     if not context or context[0].index != 0:
         raise Unproven("not_proven", "it lacks the entries by which the accused one is judged, the founding one first")
-    founding_log(context[0], fingerprint)
+    read_founding(context[0], fingerprint)
     if accused.index in {entry.index for entry in context}:
         raise Unproven("not_proven", f"entry {accused.index} stands in it both as accused and as rightful")
     return _refused(accused, context, reason)
@@ -234,7 +245,7 @@ def _let_in(documents: dict[str, str], log: LogIdentity, fingerprint: str, pinne
 
 def _other_founding(accused: LoggedEntry, fingerprint: str, reason: str) -> Verdict:
     try:
-        founding_log(accused, fingerprint)
+        read_founding(accused, fingerprint)
     except Unproven as error:
         return Verdict(Fault.FORGE, True, ("hub",), (reason, f"but not the founding statement: {error.detail}"))
     raise Unproven("not_proven", "entry 0 is the forum's founding statement, as it has to be")
@@ -322,9 +333,17 @@ def _need_forum(pinned: bool) -> None:
         raise Unproven("no_forum", "whether it proves anything hangs on which forum it is about: give its fingerprint")
 
 
-def _open(note: str, log: LogIdentity) -> TrustedCheckpoint:
+def _given_up(logs: LogHistory, *signed: TrustedCheckpoint) -> tuple[str, ...]:
+    """What has to be said where a checkpoint is by keys that the log has no more."""
+    if all(logs.at(one.checkpoint.size) == logs.current for one in signed):
+        return ()
+    since = logs.terms[-1].since
+    return (f"the log gave such keys up at entry {since}: if others got hold of them, this may be their work",)
+
+
+def _open(note: str, logs: LogHistory) -> TrustedCheckpoint:
     try:
-        return open_checkpoint(note.encode(), log)
+        return open_checkpoint(note.encode(), logs)
     except Misbehaviour as error:
         raise Unproven(error.code, error.detail) from error
 

@@ -11,8 +11,9 @@ The rules:
    one of the lab's own owner keys signs for it.
 3. Changing the admins needs the old threshold of the old admins and the new threshold of the new (as in TUF's root
    rotation).
-4. Records are signed by exactly one analyst key of an active lab, their author.
-5. A signature by anyone else on the envelope refuses it. A key is registered once, ever, and only with proof that
+4. Exchanging the log's keys needs `threshold` admins; from that entry on the new ones sign the log (`log_keys`).
+5. Records are signed by exactly one analyst key of an active lab, their author.
+6. A signature by anyone else on the envelope refuses it. A key is registered once, ever, and only with proof that
    whoever registers it holds it.
 """
 
@@ -22,10 +23,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from sharing_protocol import notes
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Malformed, ProtocolError, Refused
 from sharing_protocol.keys import PublicKey, decode_base64
+from sharing_protocol.log_keys import LOG_ROLE, TIMESTAMP_ROLE, LogHistory, check_log_identity, keys_of
 from sharing_protocol.statements.header import comparable_name
 from sharing_protocol.statements.membership import (
     MAX_KEYS_PER_MEMBER,
@@ -33,6 +34,7 @@ from sharing_protocol.statements.membership import (
     Admin,
     Admit,
     ChangeAdmins,
+    ChangeLog,
     Expel,
     Found,
     KeyRegistration,
@@ -91,14 +93,19 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Forum:
-    """The forum: its fingerprint, its log, its admins' key ids, and how many of them must sign."""
+    """The forum: its fingerprint, its log's keys, its admins' key ids, and how many of them must sign."""
 
     id: str
     name: str
     fingerprint: str
-    log: LogIdentity
+    logs: LogHistory
     admins: tuple[str, ...]
     threshold: int
+
+    @property
+    def log(self) -> LogIdentity:
+        """The log as it is signed now."""
+        return self.logs.current
 
 
 SignatureCheck = Callable[[PublicKey, Envelope, Signature], bool]
@@ -200,6 +207,8 @@ def after(membership: Membership, statement: MembershipStatement, index: int, pa
             return _found(changed, statement, index, payload_sha256)
         case ChangeAdmins():
             return _change_admins(changed, statement, index)
+        case ChangeLog():
+            return _change_log(changed, statement, index)
         case Admit():
             return _admit(changed, statement, index)
         case Suspend():
@@ -300,10 +309,10 @@ def _found(membership: Membership, statement: Found, index: int, fingerprint: st
     if index != 0:
         raise Refused("not_founded", f"a founding statement is entry 0 or nothing, and this is entry {index}")
     body = statement.body
-    _check_log_identity(body.log)
+    check_log_identity(body.log)
     _check_threshold(body.threshold, len(body.admins))
     admins = _register_admins(membership, statement.id, body.admins, index)
-    forum = Forum(statement.id, body.name, fingerprint, body.log, tuple(admins), body.threshold)
+    forum = Forum(statement.id, body.name, fingerprint, LogHistory.of(body.log), tuple(admins), body.threshold)
     return replace(membership, forum=forum, keys={**membership.keys, **admins})
 
 
@@ -319,6 +328,22 @@ def _change_admins(membership: Membership, statement: ChangeAdmins, index: int) 
         if key_id not in admins:
             keys[key_id] = replace(keys[key_id], revoked_at=index)
     return replace(membership, forum=replace(forum, admins=tuple(admins), threshold=body.threshold), keys=keys)
+
+
+def _change_log(membership: Membership, statement: ChangeLog, index: int) -> Membership:
+    forum = membership.forum
+    if forum is None:
+        raise Refused("not_founded", "there is no forum yet")
+    body = statement.body
+    log = body.named(forum.log.origin)
+    check_log_identity(log, "body")
+    used = {*forum.logs.public_keys(), *(known.public_key for known in membership.keys.values())}
+    proofs = ((LOG_ROLE, body.log_key_proof), (TIMESTAMP_ROLE, body.timestamp_key_proof))
+    for key, (role, proof) in zip(keys_of(log), proofs, strict=True):
+        if key in used:
+            raise Refused("key_reused", f"the new {role} key was in use in this forum before; make a new one", "body")
+        _check_possession(key, role, log.origin, proof)
+    return replace(membership, forum=replace(forum, logs=forum.logs.continued(index, log)))
 
 
 def _admit(membership: Membership, statement: Admit, index: int) -> Membership:
@@ -350,8 +375,13 @@ def _revoke(membership: Membership, statement: RevokeKey, index: int) -> Members
     key = membership.keys.get(body.key_id)
     if key is None or key.holder != member.id:
         raise Refused("unknown_key", f"{member.name} has no key with id {body.key_id[:16]}…", "body.key_id")
-    if key.revoked_at is not None:
-        raise Refused("bad_transition", f"that key was revoked at entry {key.revoked_at}", "body.key_id")
+    if key.revoked_at is not None and not _reaches_further(key, body.suspect_from):
+        raise Refused(
+            "bad_transition",
+            f"that key was revoked at entry {key.revoked_at}; all that can be added is that it is suspect, from an "
+            "earlier entry on",
+            "body.key_id",
+        )
     if body.suspect_from is not None and body.suspect_from > index:
         raise Refused(
             "suspect_from_in_future",
@@ -361,8 +391,14 @@ def _revoke(membership: Membership, statement: RevokeKey, index: int) -> Members
     owners = [other for other in membership.keys_of(member.id) if other.role == Role.OWNER]
     if owners == [key] and statement.author == member.id:
         raise Refused("no_owner_key", "this is the lab's last owner key; add another first, or ask the admins")
-    revoked = replace(key, revoked_at=index, suspect_from=body.suspect_from)
+    since = index if key.revoked_at is None else key.revoked_at
+    revoked = replace(key, revoked_at=since, suspect_from=body.suspect_from)
     return replace(membership, keys={**membership.keys, body.key_id: revoked})
+
+
+def _reaches_further(key: RegisteredKey, suspect_from: int | None) -> bool:
+    """Whether this says more than is known: a key that went out of use may turn out to have been stolen before."""
+    return suspect_from is not None and (key.suspect_from is None or suspect_from < key.suspect_from)
 
 
 def _register(
@@ -398,6 +434,11 @@ def _register_admins(
 
 def _proven_key(key: str, role: str, subject: str, proof: str) -> PublicKey:
     public_key = _public_key(key)
+    _check_possession(public_key, role, subject, proof)
+    return public_key
+
+
+def _check_possession(public_key: PublicKey, role: str, subject: str, proof: str) -> None:
     try:
         proven = public_key.verifies(possession_message(role, subject, public_key), decode_base64(proof, "the proof"))
     except Malformed:
@@ -407,7 +448,6 @@ def _proven_key(key: str, role: str, subject: str, proof: str) -> PublicKey:
             "bad_possession_proof",
             f"the proof of holding the {role} key {str(public_key)[:12]}… does not hold",
         )
-    return public_key
 
 
 def _public_key(key: str) -> PublicKey:
@@ -425,24 +465,6 @@ def _admin_keys(admins: Iterable[Admin]) -> dict[str, PublicKey]:
 def _check_threshold(threshold: int, admins: int) -> None:
     if threshold > admins:
         raise Refused("bad_threshold", f"{threshold} signatures can never come from {admins} admins", "body.threshold")
-
-
-def _check_log_identity(log: LogIdentity) -> None:
-    try:
-        log_key, timestamp_key = (
-            notes.VerifierKey.parse(log.log_key),
-            notes.VerifierKey.parse(log.timestamp_key),
-        )
-    except Malformed as error:
-        raise Refused("invalid_key", error.detail, "body.log") from error
-    if log_key.kind is not notes.SignatureType.ED25519 or log_key.name != log.origin:
-        raise Refused("invalid_key", "the log key is an Ed25519 vkey named after the origin", "body.log.log_key")
-    if timestamp_key.kind is not notes.SignatureType.COSIGNATURE_V1 or timestamp_key.key == log_key.key:
-        raise Refused(
-            "invalid_key",
-            "the timestamp key is a cosignature vkey with a key of its own",
-            "body.log.timestamp_key",
-        )
 
 
 def _member(membership: Membership, member_id: str) -> Member:

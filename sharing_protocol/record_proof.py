@@ -7,8 +7,9 @@ of compact JSON, in one strict form:
      "membership":[{"index":0,"entry":"<an envelope>","inclusion_proof":["<base64>",…]},…]}
 
 `membership` holds the whole history, as far as its maker knows it, of the two records that decide whether the author
-could speak: the forum's own (founding, changes of admins) and the author's (admission, keys, standing). All of them are
-proven to be in the tree of the one checkpoint, and are judged by the log's own rules (`log_excerpt`).
+could speak: the forum's own (founding, changes of admins, exchanges of the log's keys) and the author's (admission,
+keys, standing). All of them are proven to be in the tree of the one checkpoint, which is signed by the keys that the
+forum's record names for its size, and are judged by the log's own rules (`log_excerpt`).
 
 What that shows and what it does not: see `ProvenStatement`.
 """
@@ -22,13 +23,14 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from sharing_protocol import envelope as envelopes
-from sharing_protocol import notes, strict_json, tlog_proof
+from sharing_protocol import notes, statements, strict_json, tlog_proof
 from sharing_protocol.envelope import MAX_ENVELOPE_BYTES
 from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError, Unproven
 from sharing_protocol.log_excerpt import Admitted, Excerpt, LoggedEntry, is_unbroken, read_entries, write_entries
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership, RegisteredKey
 from sharing_protocol.merkle import leaf_hash
-from sharing_protocol.statements import Found, MembershipStatement
+from sharing_protocol.statements import Found, MembershipStatement, Unknown
 from sharing_protocol.statements.header import StrictModel
 from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.strict_json import Json
@@ -117,7 +119,8 @@ class ProvenStatement:
       caught it.
 
     It does not show that this is the record's newest version, that it was not withdrawn, that the key was not
-    revoked since, nor that the hub shows everybody the same log.
+    revoked since, nor that the hub shows everybody the same log; nor that the log had these keys still: if a later
+    exchange of them was left out, somebody who got hold of the old ones may have signed the tree.
 
     Attributes:
         statement: what was said.
@@ -155,8 +158,7 @@ def verify(data: bytes, fingerprint: str) -> ProvenStatement:
     entries = sorted([*proof.membership, LoggedEntry(proof.proof.index, proof.entry, proof.proof.steps)], key=_by_index)
     if len({entry.index for entry in entries}) != len(entries):
         raise _not_a_proof("one entry stands in it twice")
-    log = founding_log(entries[0], fingerprint)
-    trusted = _open(proof.proof.checkpoint, log)
+    trusted = _open(proof.proof.checkpoint, log_history(entries, fingerprint))
     for entry in entries:
         entry.check_in(trusted.checkpoint)
     excerpt = Excerpt()
@@ -179,8 +181,27 @@ def verify(data: bytes, fingerprint: str) -> ProvenStatement:
     )
 
 
-def founding_log(founding: LoggedEntry, fingerprint: str) -> LogIdentity:
-    """The keys of the log that the forum with this fingerprint trusts, from its founding statement.
+def log_history(entries: Sequence[LoggedEntry], fingerprint: str) -> LogHistory:
+    """The keys of the log that the forum with this fingerprint trusts, as its own entries among these name them.
+
+    Args:
+        entries: by rising index, the founding statement first; an exchange of keys counts from its index on.
+
+    Raises:
+        Unproven: `wrong_forum`, or why an entry of the forum's record is not admitted.
+    """
+    founding = read_founding(entries[0], fingerprint)
+    excerpt = Excerpt()
+    logs = LogHistory.of(founding.body.log)
+    for entry in entries:
+        if _record_of(entry) == founding.id:
+            _admit(excerpt, entry)
+            logs = excerpt.membership.forum.logs if excerpt.membership.forum is not None else logs
+    return logs
+
+
+def read_founding(founding: LoggedEntry, fingerprint: str) -> Found:
+    """The founding statement of the forum with this fingerprint.
 
     Raises:
         Unproven: `wrong_forum`, or why it founds nothing.
@@ -194,7 +215,15 @@ def founding_log(founding: LoggedEntry, fingerprint: str) -> LogIdentity:
     statement = _admit(Excerpt(), founding).statement
     if not isinstance(statement, Found):
         raise Unproven("wrong_forum", "the first entry does not found a forum")
-    return statement.body.log
+    return statement
+
+
+def _record_of(entry: LoggedEntry) -> str | None:
+    try:
+        statement = statements.parse(envelopes.parse(entry.entry).payload)
+    except ProtocolError:
+        return None
+    return None if isinstance(statement, Unknown) else statement.id
 
 
 def _admit(excerpt: Excerpt, entry: LoggedEntry) -> Admitted:
@@ -206,12 +235,12 @@ def _admit(excerpt: Excerpt, entry: LoggedEntry) -> Admitted:
         raise Unproven(error.code, f"entry {entry.index} has no right to be there: {error.detail}") from error
 
 
-def _open(note: str, log: LogIdentity) -> TrustedCheckpoint:
+def _open(note: str, logs: LogHistory) -> TrustedCheckpoint:
     try:
-        trusted = open_checkpoint(note.encode(), log)
+        trusted = open_checkpoint(note.encode(), logs)
     except Misbehaviour as error:
         raise Unproven(error.code, error.detail) from error
-    if note != own_signatures(note, log):
+    if note != own_signatures(note, logs.at(trusted.checkpoint.size)):
         raise _not_a_proof("its checkpoint has the log's signature and its newest timestamp, and no other line")
     return trusted
 

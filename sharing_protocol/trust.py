@@ -2,7 +2,7 @@
 
 The steps, in the order that a member takes them (design, rule 5):
 
-1. `open_checkpoint`: it parses, its origin is the forum's log, and the log's key signed it;
+1. `open_checkpoint`: it parses, its origin is the forum's log, and the key that the log has at this size signed it;
 2. `check_freshness`: the log's timestamped cosignature is recent;
 3. `check_consistency`: it extends the last checkpoint that this member believed.
 
@@ -19,6 +19,7 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import decode_base64, encode_base64
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.merkle import (
     EMPTY_ROOT,
     leaf_hash,
@@ -30,6 +31,7 @@ from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.wire import Receipt
 
+RETIRED_KEY = "retired_key"
 MAX_SKEW_SECONDS = 300
 """How far in the future a cosignature's time may be before it is a lie rather than a clock."""
 
@@ -49,16 +51,21 @@ class TrustedCheckpoint:
     timestamp: int
 
 
-def open_checkpoint(data: bytes, log: LogIdentity) -> TrustedCheckpoint:
+def open_checkpoint(data: bytes, log: LogIdentity | LogHistory) -> TrustedCheckpoint:
     """Step 1: read a checkpoint note and check the log's two signatures.
+
+    Args:
+        log: the log's keys; its history, if they were exchanged.
 
     Raises:
         Misbehaviour: `FORGE`.
     """
+    history = log if isinstance(log, LogHistory) else LogHistory.of(log)
     evidence = {"checkpoint": data.decode("utf-8", "replace")}
     try:
         note = notes.parse(data)
         checkpoint = checkpoints.parse_text(note.text)
+        log = history.at(checkpoint.size)
         log_key = notes.VerifierKey.parse(log.log_key)
         timestamp_key = notes.VerifierKey.parse(log.timestamp_key)
         verified = {signature.key: signature for signature in notes.verify(note, [log_key, timestamp_key])}
@@ -74,6 +81,7 @@ def open_checkpoint(data: bytes, log: LogIdentity) -> TrustedCheckpoint:
             evidence,
         )
     if log_key not in verified:
+        _refuse_retired(note, checkpoint, history, evidence)
         raise Misbehaviour(Fault.FORGE, "unsigned_checkpoint", "the log's key did not sign the checkpoint", evidence)
     vouched = verified.get(timestamp_key)
     if vouched is None or vouched.timestamp is None:
@@ -86,6 +94,42 @@ def open_checkpoint(data: bytes, log: LogIdentity) -> TrustedCheckpoint:
     if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
         raise Misbehaviour(Fault.FORGE, "wrong_empty_root", "the empty tree has another root hash", evidence)
     return TrustedCheckpoint(checkpoint, str(note), vouched.timestamp)
+
+
+def check_keys(trusted: TrustedCheckpoint, opened_by: LogHistory, found: LogHistory) -> None:
+    """Refuse a checkpoint once the entries that hash into it turn out to name other keys than those that signed it.
+
+    Args:
+        opened_by: what was known of the log's keys when the checkpoint was opened.
+        found: what is known after some of its entries.
+
+    Raises:
+        Misbehaviour: `FORGE`, `retired_key`.
+    """
+    if not opened_by.begins_with(found):
+        raise retired_key({"checkpoint": trusted.note}, found.terms[-1].since)
+
+
+def retired_key(evidence: dict[str, str], since: int) -> Misbehaviour:
+    """The refusal of a checkpoint whose tree contains, at index `since`, the statement that took its key away."""
+    return Misbehaviour(
+        Fault.FORGE,
+        RETIRED_KEY,
+        f"the checkpoint is signed by a key that the log gave up at entry {since}, which it covers: somebody else has "
+        "that key",
+        evidence,
+    )
+
+
+def _refuse_retired(note: notes.Note, checkpoint: Checkpoint, history: LogHistory, evidence: dict[str, str]) -> None:
+    since = history.term_at(checkpoint.size).since
+    for term in history.retired_before(checkpoint.size):
+        try:
+            signed = notes.verify(note, [notes.VerifierKey.parse(term.log.log_key)])
+        except Malformed:
+            continue
+        if signed:
+            raise retired_key(evidence, since)
 
 
 def check_freshness(trusted: TrustedCheckpoint, now: float, max_age: float) -> None:
@@ -152,7 +196,7 @@ def check_consistency(old: TrustedCheckpoint | None, new: TrustedCheckpoint, tre
         )
 
 
-def check_receipt(receipt: Receipt, entry: bytes, log: LogIdentity) -> TrustedCheckpoint:
+def check_receipt(receipt: Receipt, entry: bytes, log: LogIdentity | LogHistory) -> TrustedCheckpoint:
     """Check that a receipt proves `entry` to be in the log that its checkpoint signs.
 
     Or else the envelope that the receipt holds: one of the same payload, with other signatures, that was logged first.

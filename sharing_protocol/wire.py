@@ -30,6 +30,7 @@ MAX_WAIT_SECONDS = 55
 
 
 HALTED = frozenset({"log_rolled_back", "log_unconfirmed"})
+LOG_KEYS_MISSING = "log_keys_missing"
 """Problem codes of a hub that serves nothing because its log is, or may be, older than what it published."""
 
 

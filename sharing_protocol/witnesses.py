@@ -16,6 +16,7 @@ from sharing_protocol import checkpoints, notes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
 from sharing_protocol.keys import PublicKey
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership, RegisteredKey, Status
 from sharing_protocol.notes import Note, SignatureType, VerifierKey
 from sharing_protocol.statements.membership import LogIdentity, Role
@@ -67,18 +68,21 @@ def key_named(membership: Membership, line: notes.NoteSignature) -> RegisteredKe
     return None
 
 
-def open_cosigned(data: bytes, log: LogIdentity, known: Collection[VerifierKey]) -> CosignedCheckpoint:
+def open_cosigned(data: bytes, log: LogIdentity | LogHistory, known: Collection[VerifierKey]) -> CosignedCheckpoint:
     """Read a checkpoint note that others than the log have cosigned; it says nothing of being the newest.
 
     Args:
+        log: the log's keys; its history, if they were exchanged.
         known: witnesses. A line by one of them that does not hold refuses the note; lines by others are ignored.
 
     Raises:
         Misbehaviour: `FORGE`.
     """
+    history = log if isinstance(log, LogHistory) else LogHistory.of(log)
     try:
         note = notes.parse(data)
         checkpoint = checkpoints.parse_text(note.text)
+        log = history.at(checkpoint.size)
         log_key = VerifierKey.parse(log.log_key)
         verified = notes.verify(note, [log_key, *known])
         if checkpoint.origin != log.origin or log_key not in (signature.key for signature in verified):
@@ -92,6 +96,14 @@ def open_cosigned(data: bytes, log: LogIdentity, known: Collection[VerifierKey])
         ) from error
     times = {signature.key: signature.timestamp for signature in verified if signature.timestamp is not None}
     return CosignedCheckpoint(checkpoint, note, {key: time for key, time in times.items() if key in set(known)})
+
+
+def claims_more(data: bytes, size: int) -> bool:
+    """Whether a note says it is of a larger tree: perhaps signed by keys that the log has only there."""
+    try:
+        return checkpoints.parse_text(notes.parse(data).text).size > size
+    except Malformed:
+        return False
 
 
 def speaking_for(size: int, cosigned: Iterable[CosignedCheckpoint]) -> dict[VerifierKey, int]:

@@ -37,6 +37,7 @@ from hub.settings import HubSettings
 from sharing_protocol import checkpoints, envelope, notes, wire
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.keys import PrivateKey
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.request_signing import sign_request
 from sharing_protocol.statements import new_id, prove_possession
@@ -298,6 +299,7 @@ class ForumInABox:
     id: str = field(default_factory=lambda: new_id("forum", uuid4()))
     fingerprint: str | None = None
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
+    logs: LogHistory | None = None
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -325,7 +327,7 @@ class ForumInABox:
         response = self.submit(made, sender)
         assert response.status_code in (200, 201), response.text
         receipt = wire.Receipt.model_validate_json(response.content)
-        check_receipt(receipt, made.encode(), self.hub.identity.public)
+        check_receipt(receipt, made.encode(), self.logs or self.hub.identity.public)
         self._remember(made)
         return receipt
 
@@ -382,6 +384,24 @@ class ForumInABox:
         """A membership statement by as many admins as it takes."""
         document = self.statement(kind, subject, self.id, body)
         return self.log(signed(document, *self.admins[: self.threshold]), self.admins[0])
+
+    def change_log(self, pair: HubIdentity, *signers: str, **changes: Any) -> Envelope:
+        """The statement that makes this pair the log's, signed by as many admins as it takes."""
+        card = pair.card.model_dump(exclude={"format", "origin"})
+        document = self.statement("membership.change_log", self.id, self.id, {**card, "reason": "A test", **changes})
+        return signed(document, *(signers or self.admins[: self.threshold]))
+
+    def exchange_keys(self, pair: HubIdentity) -> wire.Receipt:
+        """Make this pair the log's; from there on its receipts are checked by it."""
+        made = self.change_log(pair)
+        response = self.submit(made, self.admins[0])
+        assert response.status_code == 201, response.text
+        receipt = wire.Receipt.model_validate_json(response.content)
+        before = self.logs or LogHistory.of(self.hub.identity.public)
+        self.logs = before.continued(receipt.index, pair.public)
+        check_receipt(receipt, made.encode(), self.logs)
+        self._remember(made)
+        return receipt
 
     def admit(self, name: str, *more_roles: str) -> Lab:
         """Admit a lab with an owner, an analyst and a sync key, and perhaps a witness key."""

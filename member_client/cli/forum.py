@@ -11,9 +11,9 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.key import registration
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import HomeOption, JsonOption, QrOption, open_session, say, say_fingerprint
 from member_client.cli.sync import bring_up_to_date
-from member_client.errors import InvalidInput
+from member_client.errors import HubUnreachable, InvalidInput
 from member_client.forum import cards, proposals
 from member_client.forum.explaining import explain, headline, name_of
 from member_client.forum.proposals import Outcome, membership_statement
@@ -24,10 +24,12 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.keys import PublicKey
+from sharing_protocol.log_keys import LogCard, mark_of
 from sharing_protocol.membership import ADMIN_ROLE, Membership, after
 from sharing_protocol.notes import VerifierKey
 from sharing_protocol.statements import Admin, Found, MembershipStatement, new_id
 from sharing_protocol.statements.header import format_timestamp
+from sharing_protocol.wire import LOG_KEYS_MISSING
 
 app = typer.Typer(help="Found the forum and manage its membership, m of n admins together.", no_args_is_help=True)
 
@@ -45,6 +47,7 @@ def found(
     threshold: Annotated[int, typer.Option(min=1, help="How many admins must sign together.")] = 2,
     out: Annotated[Path, typer.Option("--output", "-o", help="The founding file to write.")] = Path("founding.json"),
     submit: Annotated[Path | None, typer.Option(help="Submit this founding file; enough admins signed it.")] = None,
+    qr: QrOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +58,7 @@ def found(
     """
     session = open_session(home)
     if submit is not None:
-        _submit_founding(session, submit, as_json)
+        _submit_founding(session, submit, qr, as_json)
         return
     if not (name and log_key and timestamp_key and admin):
         raise InvalidInput("--name, --log-key, --timestamp-key and --admin are needed", "or --submit FILE")
@@ -76,9 +79,10 @@ def found(
     _explain(statement, Membership())
     say(f"Signed and written to {out}. The other admins sign it: stillwatch forum sign {out}", "green")
     say(f"The forum's fingerprint: {signed.payload_sha256}")
+    say_fingerprint(signed.payload_sha256, qr=qr)
 
 
-def _submit_founding(session: Session, path: Path, as_json: bool) -> None:
+def _submit_founding(session: Session, path: Path, qr: bool, as_json: bool) -> None:
     signed, statement = proposals.parse_signed(_read(path))
     if not isinstance(statement, Found):
         raise InvalidInput(f"{path} is not a founding file")
@@ -90,6 +94,7 @@ def _submit_founding(session: Session, path: Path, as_json: bool) -> None:
         return
     say(f"{statement.body.name} is founded", "green")
     say(f"Labs pin this fingerprint: {signed.payload_sha256}")
+    say_fingerprint(signed.payload_sha256, qr=qr)
 
 
 def _check_founding(statement: MembershipStatement) -> None:
@@ -114,7 +119,7 @@ def admit(
     header = first_version(session, "member", session.forum.id, session.now, card.member)
     body = {"name": card.name, "keys": [registration(key) for key in card.keys], "reason": reason}
     if not as_json:
-        say(f"The request's mark is {cards.fingerprint(card)}")
+        say(f"The request's mark is {mark_of(card)}")
     _propose(session, membership_statement(header, "membership.admit", body), as_json)
 
 
@@ -163,7 +168,7 @@ def revoke_key(
     """Propose to revoke a lab's key."""
     session = _synced(home)
     member = proposals.find_member(session, lab)
-    key_id = proposals.find_key(session, member.id, key)
+    key_id = proposals.find_key(session, member.id, key, revoked_too=suspect_from is not None)
     body = {"key_id": key_id, "reason": reason, "suspect_from": suspect_from}
     header = next_version(session, member.id, session.forum.id, session.now)
     _propose(session, membership_statement(header, "membership.revoke_key", body), as_json)
@@ -186,6 +191,25 @@ def change_admins(
     }
     header = next_version(session, session.forum.id, session.forum.id, session.now)
     _propose(session, membership_statement(header, "membership.change_admins", body), as_json)
+
+
+@app.command("change-log-keys")
+def change_log_keys(
+    card: Annotated[Path, typer.Argument(help="The card that `stillwatch-hub next-keys` wrote at the hub.")],
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose other keys for the log. Compare the card's mark with the hub's operator by another channel first."""
+    session = _synced(home)
+    log = cards.read(card, LogCard)
+    if log.origin != session.forum.log.origin:
+        raise InvalidInput(f"{card} is of the log {log.origin}, and the forum's is {session.forum.log.origin}")
+    body = {**log.model_dump(exclude={"format", "origin"}), "reason": reason}
+    header = next_version(session, session.forum.id, session.forum.id, session.now)
+    if not as_json:
+        say(f"The card's mark is {mark_of(log)}")
+    _propose(session, membership_statement(header, "membership.change_log", body), as_json)
 
 
 @app.command()
@@ -247,6 +271,7 @@ def _sign_file(session: Session, path: Path, yes: bool, as_json: bool) -> None:
         return
     say(f"Signed: {len(more.signatures)} of {statement.body.threshold} signatures", "green")
     say(f"The forum's fingerprint: {more.payload_sha256}")
+    say_fingerprint(more.payload_sha256, qr=False)
 
 
 @app.command()
@@ -320,7 +345,12 @@ def log(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def _synced(home: Path | None) -> Session:
     session = open_session(home)
-    bring_up_to_date(session)
+    try:
+        bring_up_to_date(session)
+    except HubUnreachable as error:
+        if error.reason != LOG_KEYS_MISSING:
+            raise
+        output.errors.print(f"{error}: going by what this home has read before", style="yellow")
     return session
 
 

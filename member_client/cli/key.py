@@ -9,12 +9,12 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.setup import PassphraseOption, key_state
+from member_client.cli.setup import KeysOption, PassphraseOption, key_state
 from member_client.cli.sync import bring_up_to_date
 from member_client.errors import InvalidInput
 from member_client.forum import cards
 from member_client.forum.proposals import find_key, membership_statement
-from member_client.keystore import ask_passphrase
+from member_client.keystore import Keeper, ask_passphrase, check_keeper
 from member_client.publishing import Published, next_version, publish
 from member_client.session import Session
 from sharing_protocol.statements import KeyRegistration, Role
@@ -49,6 +49,7 @@ def list_keys(home: HomeOption = None, as_json: JsonOption = False) -> None:
 def new(
     role: Annotated[Role, typer.Argument(help="What the key may do.")],
     passphrase: PassphraseOption = False,
+    keep: KeysOption = Keeper.FILE,
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the request to a file.")] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -56,8 +57,9 @@ def new(
     """Make a key in this home, and the request that an owner registers it with."""
     session = open_session(home)
     member = _member(session)
+    check_keeper(keep, encrypted=passphrase)
     secret = ask_passphrase("New passphrase for the key: ") if passphrase else None
-    key = session.keys.create(role.value, secret)
+    key = session.keys.create(role.value, secret, keep)
     request = cards.KeyRequest(member=member, key=cards.register(role, member, key))
     text = cards.write(request)
     if out is not None:
@@ -98,10 +100,14 @@ def revoke(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Revoke a key of this lab: it signs nothing from there on. Signed by the owner key."""
+    """Revoke a key of this lab: it signs nothing from there on. Signed by the owner key.
+
+    With --suspect-from, also of a key that was revoked before: what it signed from there on leaves force everywhere,
+    until it is signed anew (`stillwatch pattern resign`).
+    """
     session = open_session(home)
     bring_up_to_date(session)
-    key_id = find_key(session, _member(session), key)
+    key_id = find_key(session, _member(session), key, revoked_too=suspect_from is not None)
     body = {"key_id": key_id, "reason": reason, "suspect_from": suspect_from}
     _report(_publish(session, "membership.revoke_key", body), "revoked", as_json)
 

@@ -7,6 +7,7 @@ markup, and what could drive a terminal or hide in a line is written as an escap
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from member_client.errors import ClientError, RefusedByHub, VerificationFailed
+from member_client.errors import ClientError, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.home import locate
 from member_client.session import Session
+from sharing_protocol.errors import Malformed
+from sharing_protocol.fingerprints import parse_fingerprint, words_of
 from sharing_protocol.statements.header import show_hidden
 
 HomeOption = Annotated[
@@ -26,6 +29,8 @@ HomeOption = Annotated[
     typer.Option("--home", envvar="STILLWATCH_HOME", help="Whose client this is: its folder.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Report as JSON on standard output.")]
+
+QrOption = Annotated[bool, typer.Option("--qr", help="Show the forum's fingerprint as a QR code too.")]
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -50,6 +55,29 @@ def say(text: str, style: str = "") -> None:
 def warn(text: str, style: str = "yellow") -> None:
     """One line for people on standard error."""
     errors.print(Text(show_hidden(text), style=style))
+
+
+def say_fingerprint(forum: str, *, qr: bool) -> None:
+    """A forum's fingerprint as words to read aloud and, if asked for, as a QR code to scan."""
+    say(f"In words: {words_of(forum)}")
+    if qr:
+        import segno  # every command would pay for it
+
+        segno.make(forum, micro=False).terminal(out=sys.stdout, compact=True)
+
+
+def typed_fingerprint(text: str) -> str:
+    """The fingerprint that a person typed, as hex digits or as words.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        return parse_fingerprint(text)
+    except Malformed as error:
+        raise InvalidInput(
+            error.detail, "64 hexadecimal digits, or 24 words as `stillwatch status` shows them"
+        ) from error
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

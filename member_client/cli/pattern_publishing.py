@@ -1,7 +1,8 @@
-"""`stillwatch pattern submit | revise | withdraw`: signed statements, with receipts that prove they were logged."""
+"""`stillwatch pattern submit | revise | resign | withdraw`: signed statements, with receipts that prove them logged."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,16 @@ import typer
 from member_client.cli import output, sync
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_writing import FilesArgument, read_for_submission
+from member_client.errors import InvalidInput
 from member_client.patterns.authoring import WrittenPattern
-from member_client.patterns.submission import own_newest, revise_pattern, submit_pattern, withdraw_pattern
+from member_client.patterns.submission import (
+    own_newest,
+    own_suspects,
+    resign_pattern,
+    revise_pattern,
+    submit_pattern,
+    withdraw_pattern,
+)
 from member_client.publishing import Published
 from member_client.session import Session
 
@@ -73,6 +82,42 @@ def revise(
         _report_dry_run([pattern], as_json)
         return
     report_published(revise_pattern(session, record_id, pattern), session, as_json)
+
+
+def resign(
+    record_ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ids, or their beginnings; by default all that are suspect.", metavar="[ID]..."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    no_sync: NoSyncOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign suspect patterns of yours anew, with a key in force: that brings them back into force everywhere.
+
+    Read them first (`pattern show`): whoever had the compromised key may have written them.
+    """
+    session = open_session(home)
+    bring_up_to_date(session, no_sync, as_json)
+    suspects = own_suspects(session, record_ids or [])
+    for suspect in suspects:
+        if not as_json:
+            say(f"{suspect.id} version {suspect.version}, logged at index {suspect.index}: {suspect.title!r}")
+    if not suspects:
+        raise InvalidInput("no pattern of this lab is suspect")
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise InvalidInput("nothing was signed: nobody confirmed that these are the lab's own", "pass --yes")
+    if not yes:
+        typer.confirm("Have you read them, and are they as your lab wrote them?", abort=True)
+    documents = []
+    for suspect in suspects:
+        published = resign_pattern(session, suspect)
+        documents.append(published_document(published))
+        if not as_json:
+            say_published("", published, session)
+    if as_json:
+        output.print_json(documents)
 
 
 def withdraw(

@@ -116,6 +116,9 @@ def _report_list(items: list[Listed], as_json: bool) -> None:
         for item in items
     ]
     output.table(["id", "ver.", "state", "severity", "author", "title"], rows)
+    for item in items:
+        if item.why:
+            say(f"{short_id(item.version.id)} is suspect: {item.why}", "yellow")
     say(f"{len(items)} pattern{'' if len(items) == 1 else 's'}")
 
 
@@ -157,6 +160,8 @@ def _say_pattern(session: Session, document: dict[str, Any], chosen: StoredVersi
     come = document["provenance"]
     say(document["title"], "bold")
     say(f"{document['id']} version {document['version']}: {document['state']}; own tests here: {document['trial']}")
+    if document["why"]:
+        say(f"suspect     {document['why']}", "yellow")
     say("")
     say(f"author      {come['author_name']} ({come['author']})")
     say(f"signed by   key {come['signer']}, {come['signer_state']}")

@@ -12,10 +12,10 @@ import typer
 
 from member_client import proof_reading
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import HomeOption, JsonOption, open_session, say, typed_fingerprint
 from member_client.cli.pattern_viewing import VersionOption
 from member_client.errors import InvalidInput, NotProven
-from member_client.home import check_fingerprint, write_privately
+from member_client.home import write_privately
 from member_client.proving import prove as make_proof
 from sharing_protocol import evidence as evidence_files
 from sharing_protocol import record_proof
@@ -69,7 +69,7 @@ def verify_proof(
 
     Exits 0 if it holds, 5 if it does not, 2 if the file is no proof.
     """
-    check_fingerprint(forum)
+    forum = typed_fingerprint(forum)
     data = _read(file, MAX_PROOF_BYTES)
     try:
         proven = record_proof.verify(data, forum)
@@ -102,8 +102,7 @@ def verify_evidence(
 
     Exits 0 if it proves misbehaviour to anybody, 5 if it does not, 2 if the file is no evidence.
     """
-    if forum:
-        check_fingerprint(forum)
+    forum = typed_fingerprint(forum) if forum else ""
     try:
         evidence = evidence_files.parse(_read(file, MAX_EVIDENCE_BYTES))
     except Malformed as error:
@@ -138,6 +137,8 @@ def _say_verdict(verdict: evidence_files.Verdict, evidence: evidence_files.Evide
         say(f"Whoever saw it is right not to go on; that was on {evidence.seen_at}, by its own clock.")
     for reason in verdict.reasons:
         say(f"- {reason}")
+    if verdict.proven and "hub" in verdict.culprits:
+        say("- whether the admins took the log's keys away before, and somebody else has them, only a member can tell")
 
 
 def _paragraph(title: str, lines: list[str]) -> None:

@@ -11,15 +11,25 @@ from uuid import uuid4
 import typer
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import (
+    HomeOption,
+    JsonOption,
+    QrOption,
+    open_session,
+    say,
+    say_fingerprint,
+    typed_fingerprint,
+)
 from member_client.diagnosis import diagnose
 from member_client.errors import InvalidInput
 from member_client.forum import cards
-from member_client.home import Settings, check_fingerprint, check_hub_url
-from member_client.keystore import ask_passphrase
+from member_client.home import Settings, check_hub_url
+from member_client.keystore import Keeper, ask_passphrase, check_keeper
 from member_client.session import Session
 from member_client.sync.store import state_of
 from sharing_protocol.errors import Malformed
+from sharing_protocol.fingerprints import words_of
+from sharing_protocol.log_keys import mark_of
 from sharing_protocol.membership import ADMIN_ROLE
 from sharing_protocol.notes import parse as parse_note
 from sharing_protocol.notes import verify as verify_note
@@ -32,16 +42,24 @@ PassphraseOption = Annotated[
     bool, typer.Option("--passphrase", help="Encrypt the keys; asked for, or from STILLWATCH_PASSPHRASE_FILE.")
 ]
 
+KeysOption = Annotated[
+    Keeper, typer.Option("--keys", help="Where private keys lie: in files of the home, or in the system's keyring.")
+]
+
 
 def init(
     hub: Annotated[str, typer.Option(help="The hub's URL.")],
     name: Annotated[str, typer.Option(help="The lab's name, or the admin's with --admin.")],
-    forum: Annotated[str, typer.Option(help="The forum's fingerprint, as the admins told you.")] = "",
+    forum: Annotated[
+        str, typer.Option(help="The forum's fingerprint, as the admins told you: hex digits or 24 words.")
+    ] = "",
     admin: Annotated[bool, typer.Option("--admin", help="This home is a forum admin's, not a lab's.")] = False,
     member: Annotated[str, typer.Option(help="Another machine of a lab that exists: the lab's id.")] = "",
     role: Annotated[list[Role] | None, typer.Option(help="Which keys to make; all four by default.")] = None,
     passphrase: PassphraseOption = False,
+    keep: KeysOption = Keeper.FILE,
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the request to a file.")] = None,
+    qr: QrOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,18 +67,20 @@ def init(
     session = open_session(home)
     if session.home.config.exists():
         raise InvalidInput(f"{session.home.path} is set up already", "use another --home, or `stillwatch key new`")
-    if forum:
-        check_fingerprint(forum)
+    forum = typed_fingerprint(forum) if forum else ""
+    if qr and (as_json or not forum):
+        raise InvalidInput("--qr shows the fingerprint of --forum, and goes without --json")
     if admin and (member or role):
         raise InvalidInput("--admin goes without --member and --role")
     if member and len(role or []) != 1:
         raise InvalidInput("another machine of a lab gets one key", "name it with --role, for instance --role sync")
     settings = Settings(check_hub_url(hub), forum, name, "" if admin else member or new_id("member", uuid4()))
+    check_keeper(keep, encrypted=passphrase)
     secret = ask_passphrase("New passphrase for the keys: ") if passphrase else None
     roles = [ADMIN_ROLE] if admin else [kind.value for kind in role or list(Role)]
     cards.check_name(name)
     session.home.create()
-    made = {kind: session.keys.create(kind, secret) for kind in roles}
+    made = {kind: session.keys.create(kind, secret, keep) for kind in roles}
     session.home.save(settings)
     card: cards.JoinRequest | cards.AdminCard | cards.KeyRequest
     if admin:
@@ -75,7 +95,7 @@ def init(
     text = cards.write(card)
     if out is not None:
         out.write_text(text, "utf-8")
-    mark = cards.fingerprint(card)
+    mark = mark_of(card)
     if as_json:
         output.print_json(
             {
@@ -86,7 +106,11 @@ def init(
             }
         )
         return
-    say(f"Made {', '.join(f'{kind} key' for kind in made)} in {session.home.keys}", "green")
+    where = "the keyring" if keep is Keeper.KEYRING else str(session.home.keys)
+    say(f"Made {', '.join(f'{kind} key' for kind in made)} in {where}", "green")
+    if forum:
+        say(f"Pinned to forum {forum}")
+        say_fingerprint(forum, qr=qr)
     if out is None:
         say(text.rstrip())
     else:
@@ -96,23 +120,27 @@ def init(
 
 
 def pin(
-    forum: Annotated[str, typer.Argument(help="The forum's fingerprint, as the admins told you.")],
+    forum: Annotated[
+        list[str], typer.Argument(help="The forum's fingerprint, as the admins told you: hex digits or 24 words.")
+    ],
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fix the forum that this home follows, once and for all; `init --forum` does the same."""
-    check_fingerprint(forum)
-    settings = open_session(home).home.pin(forum)
+    settings = open_session(home).home.pin(typed_fingerprint(" ".join(forum)))
     if as_json:
         output.print_json({"forum": settings.forum})
     else:
         say(f"pinned to forum {settings.forum}", "green")
+        say_fingerprint(settings.forum, qr=False)
 
 
-def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
+def status(qr: QrOption = False, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Say whose home this is, how far it has read, and what is in force; asks nobody."""
     session = open_session(home)
     document = _status(session)
+    if qr and (as_json or not session.settings.forum):
+        raise InvalidInput("--qr shows the pinned forum's fingerprint, and goes without --json")
     if as_json:
         output.print_json(document)
         return
@@ -125,6 +153,8 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     output.table(
         ["key", "role", "registered"], [(key["key_id"][:16], key["role"], key["state"]) for key in document["keys"]]
     )
+    if qr:
+        say_fingerprint(session.settings.forum, qr=True)
     for entry in document["refused"]:
         say(f"entry {entry['index']} is {entry['verdict']}: {entry['reason']}", "yellow")
 
@@ -154,6 +184,7 @@ def _status(session: Session) -> dict[str, Any]:
         else (me.status.value if me else "not admitted, as far as is known here"),
         "hub": settings.hub,
         "forum": settings.forum or "not pinned",
+        "forum_in_words": words_of(settings.forum) if settings.forum else "",
         "entries": store.cursor,
         "checkpoint_size": trusted.checkpoint.size if trusted else 0,
         "checkpoint_age_seconds": int(session.clock() - trusted.timestamp) if trusted else None,

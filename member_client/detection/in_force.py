@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import listing, resolve
+from member_client.patterns.finding import Listed, listing, resolve
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
 from sharing_protocol.content import check_pattern
@@ -65,10 +65,12 @@ def select(session: Session, ids: Sequence[str] = ()) -> Selection:
     runnable: list[RunnablePattern] = []
     left_out: list[NotRunnable] = []
     for version in wanted:
-        state = listing(version, session.membership, session.now).state
-        if state != "active" or version.trial is None:
+        listed = listing(version, session.membership, session.now)
+        if listed.state != "active" or version.trial is None:
             if ids:
-                raise InvalidInput(f"{version.id} is not in force: {_why(state, version)}", "see `pattern show`")
+                raise InvalidInput(f"{version.id} is not in force: {_why(listed)}", "see `pattern show`")
+            if listed.why:  # it was in force until somebody said otherwise: whoever relies on it must hear
+                left_out.append(NotRunnable(version.id, version.version, version.title, _why(listed)))
             continue
         prepared = _prepare(session, version)
         if isinstance(prepared, RunnablePattern):
@@ -78,10 +80,11 @@ def select(session: Session, ids: Sequence[str] = ()) -> Selection:
     return Selection(tuple(runnable), tuple(left_out))
 
 
-def _why(state: str, version: StoredVersion) -> str:
-    if state == "active":
+def _why(listed: Listed) -> str:
+    if listed.state == "active":
         return "it was not tried here yet"
-    return f"unsound ({version.trial})" if state == "unsound" else state
+    detail = listed.version.trial if listed.state == "unsound" else listed.why
+    return f"{listed.state} ({detail})" if detail else listed.state
 
 
 def _prepare(session: Session, version: StoredVersion) -> RunnablePattern | NotRunnable:

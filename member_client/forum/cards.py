@@ -1,13 +1,13 @@
-"""The small files that people hand each other before the log knows them: join requests, key requests, admin cards.
+"""The small files that people hand each other before the log knows them: join requests, key requests, cards of admins
+and of a log.
 
 Each key in them comes with proof that whoever wrote the file holds it, bound to the lab or admin and to the role, so
-none can be lifted into another file. Names are not proven: whoever receives a file compares its fingerprint by another
+none can be lifted into another file. Names are not proven: whoever receives a file compares its mark by another
 channel.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -18,6 +18,7 @@ from member_client.errors import InvalidInput
 from sharing_protocol import strict_json
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.keys import Signer
+from sharing_protocol.log_keys import LogCard
 from sharing_protocol.membership import ADMIN_ROLE
 from sharing_protocol.statements import Admin, KeyRegistration, Role, prove_possession
 from sharing_protocol.statements.header import Identifier, Line, StrictModel
@@ -50,7 +51,7 @@ class AdminCard(StrictModel):
     admin: Admin
 
 
-_Card = TypeVar("_Card", JoinRequest, KeyRequest, AdminCard)
+_Card = TypeVar("_Card", JoinRequest, KeyRequest, AdminCard, LogCard)
 
 
 def register(role: Role, member: str, signer: Signer) -> KeyRegistration:
@@ -76,14 +77,9 @@ def admin_card(name: str, signer: Signer) -> AdminCard:
     return AdminCard(admin=Admin(name=name, key=str(signer.public_key), proof=proof))
 
 
-def write(card: JoinRequest | KeyRequest | AdminCard) -> str:
+def write(card: StrictModel) -> str:
     """The card's file content."""
     return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-
-
-def fingerprint(card: JoinRequest | KeyRequest | AdminCard) -> str:
-    """What two people compare by another channel: 16 hex digits over everything the card says."""
-    return hashlib.sha256(strict_json.dumps(card.model_dump(mode="json"))).hexdigest()[:16]
 
 
 def read(path: Path, kind: type[_Card]) -> _Card:

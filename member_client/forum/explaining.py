@@ -11,6 +11,7 @@ from sharing_protocol.statements import (
     Admin,
     Admit,
     ChangeAdmins,
+    ChangeLog,
     Expel,
     Found,
     KeyRegistration,
@@ -65,6 +66,12 @@ def _effect(statement: MembershipStatement, membership: Membership) -> list[str]
             ]
         case ChangeAdmins():
             return _admin_change(statement, membership)
+        case ChangeLog():
+            return [
+                f"EXCHANGE THE LOG'S KEYS: from this entry on it is signed by {statement.body.log_key}",
+                f"  and timestamped by {statement.body.timestamp_key}",
+                "  what the keys until now sign of it is refused by every member who has read this",
+            ]
         case Admit():
             return [
                 f"ADMIT the lab {statement.body.name!r} ({statement.id}) with these keys:",
@@ -98,7 +105,10 @@ def _revocation(statement: RevokeKey, membership: Membership, name: str) -> list
     body = statement.body
     key = membership.keys.get(body.key_id)
     role = key.role if key is not None else "unknown"
-    lines = [f"REVOKE the {role} key {body.key_id[:16]}… of {name}: it signs nothing from here on"]
+    if key is not None and key.revoked_at is not None:
+        lines = [f"REPORT the revoked {role} key {body.key_id[:16]}… of {name} as compromised"]
+    else:
+        lines = [f"REVOKE the {role} key {body.key_id[:16]}… of {name}: it signs nothing from here on"]
     if body.suspect_from is not None:
         lines.append(
             f"  records that it signed from entry {body.suspect_from} on are suspect and leave force everywhere"

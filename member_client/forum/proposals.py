@@ -101,17 +101,24 @@ def find_member(session: Session, wanted: str) -> Member:
     return found[0]
 
 
-def find_key(session: Session, holder: str, wanted: str) -> str:
+def find_key(session: Session, holder: str, wanted: str, *, revoked_too: bool = False) -> str:
     """The id of a holder's key in force, by the start of its id.
+
+    Args:
+        revoked_too: also among keys that are not in force any more: one may turn out to have been stolen before.
 
     Raises:
         InvalidInput: none, or more than one.
     """
-    ids = [key.public_key.key_id for key in session.membership.keys_of(holder)]
+    membership = session.membership
+    known_keys = membership.keys.values() if revoked_too else membership.keys_of(holder)
+    ids = [key.public_key.key_id for key in known_keys if key.holder == holder]
     found = [key_id for key_id in ids if wanted and key_id.startswith(wanted.lower())]
     if len(found) != 1:
         known = ", ".join(key_id[:16] for key_id in ids)
-        raise InvalidInput(f"{wanted!r} names {len(found)} keys in force", f"known key ids: {known}")
+        raise InvalidInput(
+            f"{wanted!r} names {len(found)} keys{'' if revoked_too else ' in force'}", f"known key ids: {known}"
+        )
     return found[0]
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from member_client.errors import InvalidInput
 from member_client.session import Session
-from member_client.sync.store import Store, StoredVersion, state_of
+from member_client.sync.store import Store, StoredVersion, state_of, why_suspect
 from sharing_protocol.membership import Membership
 
 STATES = ("active", "superseded", "withdrawn", "suspect", "expired", "not yet valid", "unsound")
@@ -20,11 +20,16 @@ _SHOWN_CHARACTERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A record version with its state and its author's name, as of now."""
+    """A record version with its state and its author's name, as of now.
+
+    Attributes:
+        why: for a suspect one what makes it so, "" otherwise.
+    """
 
     version: StoredVersion
     state: str
     author_name: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,9 @@ def find(session: Session, wanted: Wanted) -> list[Listed]:
 
 def listing(version: StoredVersion, membership: Membership, now: datetime) -> Listed:
     """A version with its state and its author's name."""
-    return Listed(version, state_of(version, membership, now), name_of(version.author, membership))
+    state = state_of(version, membership, now)
+    why = why_suspect(version, membership) if state == "suspect" else ""
+    return Listed(version, state, name_of(version.author, membership), why)
 
 
 def name_of(member: str, membership: Membership) -> str:

@@ -77,6 +77,7 @@ def listed_document(item: Listed) -> dict[str, Any]:
         "id": version.id,
         "version": version.version,
         "state": item.state,
+        "why": item.why,
         "kind": version.kind,
         "title": version.title,
         "severity": version.severity,

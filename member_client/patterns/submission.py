@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -54,6 +55,44 @@ def revise_pattern(session: Session, record_id: str, pattern: WrittenPattern) ->
         return _record(next_version(session, newest.id, author_of(session), session.now), "pattern", pattern.body)
 
     return deliver(session, ("revise", newest.id, pattern.digest), write)
+
+
+def resign_pattern(session: Session, suspect: StoredVersion) -> Published:
+    """Publish a suspect pattern of ours once more, as its next version, by a key that is in force.
+
+    Raises:
+        ClientError: see `outbox.deliver`.
+    """
+
+    def write() -> RecordStatement:
+        body = session.store.pattern(suspect).body.model_dump(mode="json")
+        return _record(next_version(session, suspect.id, author_of(session), session.now), "pattern", body)
+
+    return deliver(session, ("resign", suspect.entry), write)
+
+
+def own_suspects(session: Session, ids: Sequence[str]) -> list[StoredVersion]:
+    """Our patterns that are suspect and not expired besides, or the ones that are meant.
+
+    Args:
+        ids: record ids, or beginnings of them.
+
+    Raises:
+        InvalidInput: one is not there, is another lab's, or is not suspect.
+    """
+    if not ids:
+        found = session.store.versions(type="pattern", newest_only=True)
+        ours = [one for one in found if one.author == author_of(session) and _state(session, one) == "suspect"]
+        return [one for one in ours if one.valid_until > format_timestamp(session.now)]
+    wanted = [own_newest(session, text) for text in dict.fromkeys(ids)]
+    for version in wanted:
+        if (state := _state(session, version)) != "suspect":
+            raise InvalidInput(f"{version.id} is not suspect but {state}", "revise it instead, if it should change")
+    return wanted
+
+
+def _state(session: Session, version: StoredVersion) -> str:
+    return listing(version, session.membership, session.now).state
 
 
 def withdraw_pattern(session: Session, record_id: str, reason: str, handling: dict[str, str]) -> Published:

@@ -23,14 +23,14 @@ from member_client.errors import ClientError, InvalidInput
 from member_client.home import write_privately
 from member_client.hub_connection import HubConnection
 from sharing_protocol import checkpoints, notes
-from sharing_protocol.errors import Malformed, ProtocolError
+from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import Signer
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.notes import Note, NoteSignature, VerifierKey
-from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import TrustedCheckpoint, check_consistency
-from sharing_protocol.witnesses import all_witnesses, open_cosigned
+from sharing_protocol.witnesses import all_witnesses, claims_more, open_cosigned
 
 RENEW_SECONDS = 240
 """How old a cosignature of the newest checkpoint gets before it is made anew: well within members' freshness limit."""
@@ -117,7 +117,7 @@ class Witness:
         self._cosigns = cosigns
         self.report = WitnessReport() if cosigns else None
 
-    def check(self, newest: TrustedCheckpoint, tree: VerifiedTree, log: LogIdentity) -> None:
+    def check(self, newest: TrustedCheckpoint, tree: VerifiedTree, logs: LogHistory) -> None:
         """See that the newest checkpoint extends everything that was cosigned with the keys of this home.
 
         Args:
@@ -130,19 +130,19 @@ class Witness:
         for key in self._keys:
             check_consistency(key.last(), newest, tree)
         if self.report is not None and self._keys:
-            self._check_forgotten(self.report, newest, tree, log)
+            self._check_forgotten(self.report, newest, tree, logs)
 
-    def cosign(self, newest: TrustedCheckpoint, log: LogIdentity, membership: Membership) -> None:
+    def cosign(self, newest: TrustedCheckpoint, logs: LogHistory, membership: Membership) -> None:
         """Cosign a checkpoint that passed `check`, once in a run; failing is only reported."""
         report, chosen = self.report, self._chosen(membership)
         if report is None or chosen is None or report.problem or report.cosigned is not None:
             return
         try:
-            report.cosigned = self._cosign(chosen, newest, log)
+            report.cosigned = self._cosign(chosen, newest, logs)
         except (ClientError, OSError) as error:
             report.problem = str(error)
 
-    def _cosign(self, key: WitnessKey, newest: TrustedCheckpoint, log: LogIdentity) -> int:
+    def _cosign(self, key: WitnessKey, newest: TrustedCheckpoint, logs: LogHistory) -> int:
         last, now, size = key.last(), int(self._clock()), newest.checkpoint.size
         text = newest.checkpoint.text
         if last is not None and size < last.checkpoint.size:
@@ -156,13 +156,13 @@ class Witness:
             # Time does not run backwards between two cosignatures, whatever this machine's clock does.
             at = max(now, last.timestamp if last is not None else 0)
             line = notes.cosign(text, key.verifier.name, key.open(), at)
-            cosigned = Note(text, (*_lines_of(note, VerifierKey.parse(log.log_key)), line))
+            cosigned = Note(text, (*_lines_of(note, VerifierKey.parse(logs.at(size).log_key)), line))
             key.keep(cosigned)
         self._hub.send_cosignature(str(cosigned))
         return size
 
     def _check_forgotten(
-        self, report: WitnessReport, newest: TrustedCheckpoint, tree: VerifiedTree, log: LogIdentity
+        self, report: WitnessReport, newest: TrustedCheckpoint, tree: VerifiedTree, logs: LogHistory
     ) -> None:
         """Hold the log to what these keys are known to have cosigned, and this home does not remember."""
         try:
@@ -172,7 +172,12 @@ class Witness:
             return
         last = {key.verifier: key.last() for key in self._keys}
         for data in shown:
-            found = open_cosigned(data, log, list(last))
+            try:
+                found = open_cosigned(data, logs, list(last))
+            except Misbehaviour:
+                if claims_more(data, newest.checkpoint.size):
+                    continue  # signed since, and perhaps by keys that we do not know yet
+                raise
             for key, then in found.times.items():
                 known = last[key]
                 if known is not None and found.checkpoint.size < known.checkpoint.size:

@@ -7,26 +7,31 @@ once the folder is full each kind of lie has one file more, which is always of t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from member_client.home import write_privately
+from sharing_protocol import strict_json
 from sharing_protocol.errors import Misbehaviour
-from sharing_protocol.evidence import FORMAT
+from sharing_protocol.evidence import FORMAT, FORUM_RECORD
 from sharing_protocol.keys import encode_base64
+from sharing_protocol.log_excerpt import LoggedEntry, write_entries
 from sharing_protocol.statements.header import format_timestamp
 
 MAX_FILES = 200
 MAX_BYTES = 256 * 1024 * 1024
 
 
-def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, founding: bytes | None, hub: str, now: float) -> Path:
+def keep(
+    folder: Path, misbehaviour: Misbehaviour, forum: str, record: Sequence[LoggedEntry], hub: str, now: float
+) -> Path:
     """Write an evidence file.
 
     Args:
         forum: the pinned fingerprint.
-        founding: the entry of the forum's founding statement, when it is known: the log's keys are in it, and with them
-            anybody can check the file.
+        record: the forum's own entries, as far as they are known, the founding one first: the log's keys are in them,
+            and with them anybody can check the file.
         hub: where it came from.
         now: POSIX seconds.
 
@@ -35,6 +40,9 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, founding: bytes |
     """
     seen = datetime.fromtimestamp(int(now), UTC)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    documents = dict(misbehaviour.evidence)
+    if len(record) > 1:
+        documents[FORUM_RECORD] = strict_json.dumps(write_entries(record[1:])).decode()
     document = {
         "format": FORMAT,
         "fault": misbehaviour.fault.value,
@@ -43,8 +51,8 @@ def keep(folder: Path, misbehaviour: Misbehaviour, forum: str, founding: bytes |
         "seen_at": format_timestamp(seen),
         "hub": hub,
         "forum": forum,
-        "founding": founding.decode("utf-8") if founding else None,
-        "documents": {name: text.replace("\0", "\ufffd") for name, text in misbehaviour.evidence.items()},
+        "founding": record[0].entry.decode("utf-8") if record else None,
+        "documents": {name: text.replace("\0", "\ufffd") for name, text in documents.items()},
     }
     path = _path(folder, misbehaviour, f"{seen:%Y%m%dT%H%M%SZ}")
     write_privately(path, json.dumps(document, indent=2, ensure_ascii=False).encode())

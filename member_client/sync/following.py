@@ -1,9 +1,9 @@
 """Bringing the local store up to the hub's newest checkpoint, believing nothing on the way.
 
-`follow` is the order of the design's rule 5, each step one call: checkpoint signature and origin, freshness,
-consistency with the last checkpoint believed and with every receipt, then batch by batch every entry into the signed
-root, its statement, its authority, its version chain. A batch and the cursor after it are one transaction. Whatever
-fails leaves the last good state in force and its evidence on disk.
+`follow` is the order of the design's rule 5, each step one call: checkpoint signature and origin (`handing_over`),
+freshness, consistency with the last checkpoint believed and with every receipt, then batch by batch every entry into
+the signed root, its statement, its authority, its version chain. A batch and the cursor after it are one transaction.
+Whatever fails leaves the last good state in force and its evidence on disk.
 
 An entry that is rejected (`judging`) stops nothing. But an honest hub would not have sequenced it, so every run says
 so, with evidence, until somebody was told: a hub cannot talk its way past it by failing at the right moment.
@@ -11,7 +11,7 @@ so, with evidence, until somebody was told: a hub cannot talk its way past it by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from member_client.sync.accusations import accusations, substantiate
 from member_client.sync.batches import Stretch, ahead, verified_stretches
 from member_client.sync.cosigning import Witness, WitnessReport
 from member_client.sync.examining import Examination, Examined, examination
-from member_client.sync.judging import REJECTED, judge_anew, judge_batch
+from member_client.sync.handing_over import Opened, open_newest
+from member_client.sync.judging import REJECTED, judge_anew, judge_batch, put_back
 from member_client.sync.promises import check_promises
 from member_client.sync.quorum import Quorum, Rule, Witnessing, find_quorum, memberships_at
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
@@ -31,13 +32,14 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import encode_base64
+from sharing_protocol.log_excerpt import LoggedEntry
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.notes import parse as parse_note
 from sharing_protocol.statements import Found
-from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import Bundle, VerifiedTree, decode_bundle
-from sharing_protocol.trust import TrustedCheckpoint, check_consistency, check_freshness, open_checkpoint
+from sharing_protocol.trust import RETIRED_KEY, TrustedCheckpoint, check_consistency, check_freshness
 from sharing_protocol.wire import HALTED, Receipt
 
 if TYPE_CHECKING:
@@ -49,8 +51,8 @@ BATCH_BYTES = 8 * 1024 * 1024
 STRETCHES_DRAWN_AHEAD = 1
 STRETCHES_EXAMINED_AHEAD = BUNDLES_PER_BATCH
 
-KeepEvidence = Callable[[Misbehaviour, bytes | None], Path]
-"""Given what was found, and the founding statement's entry, if it is known: it makes the evidence checkable."""
+KeepEvidence = Callable[[Misbehaviour, Sequence[LoggedEntry]], Path]
+"""Given what was found, and the forum's own entries, as far as they are known: they make the evidence checkable."""
 Progress = Callable[[int, int], None]
 """Told `(entries stored, entries there are)` after every batch."""
 
@@ -121,43 +123,37 @@ def follow(
         HubUnreachable, RefusedByHub: no usable answer.
         InvalidInput: the local store belongs to another forum, or is damaged.
     """
-    founding: bytes | None = None
+    record: Sequence[LoggedEntry] = ()
     trusted: TrustedCheckpoint | None = None
     tree: VerifiedTree | None = None
     witness = witness or Witness(hub)
+    last_good = store.trusted()
     report = SyncReport(store.cursor, store.cursor, 0.0, witness=witness.report)
     try:
         if store.is_of_other_understanding:
             with examination(store.cursor) as judging:
                 judge_anew(store, judging)
-        log, founding = _log_identity(store, hub, fingerprint)
-        trusted = _newest(store, hub, note, log, witness)
+        logs, record = _known_keys(store, hub, fingerprint)
+        opened = _newest(store, hub, note, logs, record, fingerprint, witness)
+        trusted, record, logs = opened.trusted, opened.record, opened.logs
         report.skew = trusted.timestamp - clock()
         check_freshness(trusted, clock(), max_age)
         tree = VerifiedTree(trusted.checkpoint.size, trusted.checkpoint.root, hub.tile)
-        check_consistency(store.trusted(), trusted, tree)
-        kept = check_promises(store, trusted, tree, log)
-        witness.check(trusted, tree, log)
+        check_consistency(last_good, trusted, tree)
+        kept = check_promises(store, trusted, tree, logs)
+        witness.check(trusted, tree, logs)
         witnessing = Witnessing(rule, clock(), max_age) if rule is not None else None
-        quorum = _find_quorum(store, hub, trusted, tree, log, witness, witnessing)
+        quorum = _find_quorum(store, hub, trusted, tree, logs, witness, witnessing)
         believed, report.waiting = quorum.checkpoint, quorum.missing
         if believed is None:
             return report
         if believed.checkpoint != trusted.checkpoint:
             tree, kept = VerifiedTree(believed.checkpoint.size, believed.checkpoint.root, hub.tile), []
-        with (
-            examination(tree.size - store.cursor) as examining,
-            closing(verified_stretches(store, hub, tree)) as stretches,
-            closing(_examined(stretches, store, examining)) as examined,
-        ):
-            for batch in _in_batches(examined, bundles_per_batch):
-                judge_batch(store, batch, fingerprint, believed)
-                if progress is not None:
-                    progress(store.cursor, tree.size)
+        _judge_up_to(store, hub, tree, believed, logs, fingerprint, progress, bundles_per_batch)
         with store.transaction():
             store.advance(fingerprint, believed, store.cursor)
             store.settle_receipts(kept)
-        witness.cosign(trusted, log, store.membership())
+        witness.cosign(trusted, logs, store.membership())
         report.checkpoint_age = clock() - believed.timestamp
     except Misbehaviour as misbehaviour:
         if trusted is not None and "new_checkpoint" not in misbehaviour.evidence:
@@ -165,15 +161,39 @@ def follow(
         substantiate(store, misbehaviour, tree)
         if misbehaviour.fault in (Fault.ROLL_BACK, Fault.FORK):
             _remind(store, hub, witness)
-        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, founding)) from misbehaviour
+        if misbehaviour.code == RETIRED_KEY and store.cursor != report.previous:
+            put_back(store, report.previous, last_good)
+        raise VerificationFailed(misbehaviour, keep_evidence(misbehaviour, record)) from misbehaviour
     except (HubUnreachable, RefusedByHub) as error:
         if isinstance(error, HubUnreachable) and error.reason in HALTED:
             _remind(store, hub, witness)
         if not store.count_refused(store.reported).get(REJECTED):
             raise
         report.interruption = error
-    _report_refused(store, report, founding, keep_evidence)
+    _report_refused(store, report, max(record, store.forum_record(), key=len), keep_evidence)
     return report
+
+
+def _judge_up_to(
+    store: Store,
+    hub: HubConnection,
+    tree: VerifiedTree,
+    believed: TrustedCheckpoint,
+    logs: LogHistory,
+    fingerprint: str,
+    progress: Progress | None,
+    bundles_per_batch: int,
+) -> None:
+    """Fetch, verify, judge and store every entry of the tree that is not stored yet."""
+    with (
+        examination(tree.size - store.cursor) as examining,
+        closing(verified_stretches(store, hub, tree)) as stretches,
+        closing(_examined(stretches, store, examining)) as examined,
+    ):
+        for batch in _in_batches(examined, bundles_per_batch):
+            judge_batch(store, batch, fingerprint, believed, logs)
+            if progress is not None:
+                progress(store.cursor, tree.size)
 
 
 def _examined(stretches: Iterator[Stretch], store: Store, examining: Examination) -> Generator[Examined]:
@@ -206,16 +226,22 @@ def _in_batches(examined: Iterable[Examined], most: int) -> Iterator[list[Examin
 
 
 def _newest(
-    store: Store, hub: HubConnection, note: bytes | None, log: LogIdentity, witness: Witness
-) -> TrustedCheckpoint:
+    store: Store,
+    hub: HubConnection,
+    note: bytes | None,
+    logs: LogHistory,
+    record: Sequence[LoggedEntry],
+    fingerprint: str,
+    witness: Witness,
+) -> Opened:
     """The hub's newest checkpoint; what it answered before another run of this home went further is no news."""
     if note is not None:
-        opened, believed = open_checkpoint(note, log), store.trusted()
+        opened, believed = open_newest(note, logs, record, store, hub, fingerprint), store.trusted()
         known = [parse_text(parse_note(text.encode()).text) for text in witness.remembered()]
         known += [believed.checkpoint] if believed is not None else []
-        if all(checkpoint.size <= opened.checkpoint.size for checkpoint in known):
+        if all(checkpoint.size <= opened.trusted.checkpoint.size for checkpoint in known):
             return opened
-    return open_checkpoint(hub.checkpoint(), log)
+    return open_newest(hub.checkpoint(), logs, record, store, hub, fingerprint)
 
 
 def _find_quorum(
@@ -223,7 +249,7 @@ def _find_quorum(
     hub: HubConnection,
     newest: TrustedCheckpoint,
     tree: VerifiedTree,
-    log: LogIdentity,
+    logs: LogHistory,
     witness: Witness,
     witnessing: Witnessing | None,
 ) -> Quorum:
@@ -233,8 +259,8 @@ def _find_quorum(
     membership = store.membership()
     if not witness.is_registered(membership):
         membership = memberships_at(store, hub, tree, {tree.size})[tree.size]
-    witness.cosign(newest, log, membership)
-    return find_quorum(store, hub, newest, tree, log, witnessing)
+    witness.cosign(newest, logs, membership)
+    return find_quorum(store, hub, newest, tree, logs, witnessing)
 
 
 def _remind(store: Store, hub: HubConnection, witness: Witness) -> None:
@@ -254,17 +280,19 @@ def acknowledge(store: Store, report: SyncReport) -> None:
             store.set_reported(report.cursor)
 
 
-def _report_refused(store: Store, report: SyncReport, founding: bytes | None, keep_evidence: KeepEvidence) -> None:
+def _report_refused(
+    store: Store, report: SyncReport, record: Sequence[LoggedEntry], keep_evidence: KeepEvidence
+) -> None:
     report.cursor = store.cursor
     report.counts = store.count_refused(store.reported)
     rejected = store.refused(store.reported, REJECTED)
     others = [entry for entry in store.refused(store.reported) if entry.verdict != REJECTED]
     report.refused = [*rejected, *others][:MAX_LISTED]
-    report.evidence = [keep_evidence(accusation, founding) for accusation in accusations(store, rejected)]
+    report.evidence = [keep_evidence(accusation, record) for accusation in accusations(store, rejected)]
 
 
-def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> tuple[LogIdentity, bytes]:
-    """The log's keys, and the entry that names them.
+def _known_keys(store: Store, hub: HubConnection, fingerprint: str) -> tuple[LogHistory, list[LoggedEntry]]:
+    """The log's keys, and the forum's own entries, which name them.
 
     From the store, or at first contact from a founding statement that has the pinned hash.
     """
@@ -276,7 +304,7 @@ def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> tuple[L
             raise InvalidInput(
                 f"the local store is of forum {forum.fingerprint}", "move store.sqlite away and sync anew"
             )
-        return forum.log, store.entry(0) or b""
+        return forum.logs, store.forum_record()
     try:
         content, width = hub.bundle(Bundle(0, 1))
     except Misbehaviour as error:
@@ -291,4 +319,4 @@ def _log_identity(store: Store, hub: HubConnection, fingerprint: str) -> tuple[L
         raise Misbehaviour(Fault.FORGE, error.code, f"the founding statement: {error.detail}", evidence) from error
     if not isinstance(admission, Admission) or not isinstance(admission.statement, Found):
         raise Misbehaviour(Fault.FORGE, "not_founded", "entry 0 does not found a forum", evidence)
-    return admission.statement.body.log, founding.encode()
+    return LogHistory.of(admission.statement.body.log), [LoggedEntry(0, founding.encode(), ())]

@@ -12,17 +12,18 @@ from collections.abc import Iterable, Sequence
 
 from member_client.sync.batches import Stretch
 from member_client.sync.evidence import entry_document
-from member_client.sync.examining import Examination, Examined
+from member_client.sync.examining import Examination, Examined, examination
 from member_client.sync.judged import Judged
 from member_client.sync.store import Store
 from sharing_protocol import statements
 from sharing_protocol.admission import Admission, admit
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import MembershipStatement, Sighting, Statement, Unknown, Withdrawal
-from sharing_protocol.trust import TrustedCheckpoint
+from sharing_protocol.trust import TrustedCheckpoint, check_keys
 
 REJECTED, NOT_UNDERSTOOD = "rejected", "not understood"
 
@@ -39,7 +40,9 @@ _RESTS_ON_STATE = frozenset(
 """Refusals that could turn out otherwise if some statement before had been understood."""
 
 
-def judge_batch(store: Store, batch: Sequence[Examined], fingerprint: str, trusted: TrustedCheckpoint) -> None:
+def judge_batch(
+    store: Store, batch: Sequence[Examined], fingerprint: str, trusted: TrustedCheckpoint, logs: LogHistory
+) -> None:
     """Decide on each entry in order, and commit all of it with the cursor behind it.
 
     If this process dies before the commit, the store is as it was and the next run fetches the batch again; if it dies
@@ -47,33 +50,51 @@ def judge_batch(store: Store, batch: Sequence[Examined], fingerprint: str, trust
 
     Args:
         batch: stretches of the log, one behind the other.
+        logs: the keys by which `trusted` was opened.
 
     Raises:
-        Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum.
+        Misbehaviour: `FORGE`, if entry 0 of the signed tree does not found the pinned forum, or an entry takes away
+            the key that signed the tree.
     """
     first, last = batch[0].stretch, batch[-1].stretch
     with store.transaction():
         membership = _judge(store, batch, store.membership())
         if first.start == 0:
             _check_founded(membership, fingerprint, first.entries[0], trusted)
+        _check_keys(membership, logs, batch, trusted)
         store.set_membership(membership)
         store.advance(fingerprint, trusted, last.start + len(last.entries))
 
 
-def judge_anew(store: Store, examination: Examination) -> None:
+def judge_anew(store: Store, judging: Examination) -> None:
     """Judge every stored entry again, in one transaction; what is rejected only now counts as unreported."""
-    cursor, reported = store.cursor, store.reported
     with store.transaction():
-        store.forget_verdicts()
-        membership = Membership()
-        for start in range(0, cursor, _JUDGED_AT_A_TIME):
-            entries = store.entries(start, start + _JUDGED_AT_A_TIME)
-            before = _rejected(store, start)
-            stretch = Stretch(start, entries, [leaf_hash(entry) for entry in entries])
-            membership = _judge(store, [examination.examine(stretch, membership.keys)], membership)
-            reported = min(reported, *(_rejected(store, start) - before), cursor)
-        store.set_membership(membership)
-        store.set_reported(reported)
+        _judge_stored(store, judging)
+
+
+def put_back(store: Store, cursor: int, trusted: TrustedCheckpoint | None) -> None:
+    """Undo the batches of a run whose checkpoint turned out to be nobody's: the store is as it was before.
+
+    Args:
+        cursor, trusted: how far the entries were stored, and which checkpoint was believed.
+    """
+    with examination(cursor) as judging, store.transaction():
+        store.cut(cursor, trusted)
+        _judge_stored(store, judging)
+
+
+def _judge_stored(store: Store, judging: Examination) -> None:
+    cursor, reported = store.cursor, store.reported
+    store.forget_verdicts()
+    membership = Membership()
+    for start in range(0, cursor, _JUDGED_AT_A_TIME):
+        entries = store.entries(start, start + _JUDGED_AT_A_TIME)
+        before = _rejected(store, start)
+        stretch = Stretch(start, entries, [leaf_hash(entry) for entry in entries])
+        membership = _judge(store, [judging.examine(stretch, membership.keys)], membership)
+        reported = min(reported, *(_rejected(store, start) - before), cursor)
+    store.set_membership(membership)
+    store.set_reported(reported)
 
 
 def _rejected(store: Store, start: int) -> set[int]:
@@ -101,6 +122,21 @@ def _check_founded(membership: Membership, fingerprint: str, entry: bytes, trust
             "entry 0 of the signed log does not found the pinned forum",
             {**entry_document(entry), "checkpoint": trusted.note},
         )
+
+
+def _check_keys(
+    membership: Membership, logs: LogHistory, batch: Sequence[Examined], trusted: TrustedCheckpoint
+) -> None:
+    if membership.forum is None:
+        return
+    found = membership.forum.logs
+    try:
+        check_keys(trusted, logs, found)
+    except Misbehaviour as misbehaviour:
+        since = found.terms[-1].since
+        [stretch] = [one.stretch for one in batch if 0 <= since - one.stretch.start < len(one.stretch.entries)]
+        misbehaviour.evidence.update(entry_document(stretch.entries[since - stretch.start]))
+        raise
 
 
 def _judge_entry(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from member_client.sync.store import Store
 from sharing_protocol.errors import Fault, Misbehaviour
-from sharing_protocol.statements.membership import LogIdentity
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import TrustedCheckpoint, check_consistency, open_checkpoint
 from sharing_protocol.wire import Receipt
@@ -16,11 +16,12 @@ from sharing_protocol.wire import Receipt
 BROKEN = "broken_promise"
 
 
-def check_promises(store: Store, trusted: TrustedCheckpoint, tree: VerifiedTree, log: LogIdentity) -> list[str]:
+def check_promises(store: Store, trusted: TrustedCheckpoint, tree: VerifiedTree, logs: LogHistory) -> list[str]:
     """Check that `trusted` extends the checkpoint of every receipt that was not settled yet.
 
     Args:
         tree: over `trusted`'s size and root.
+        logs: the log's keys; a receipt is checked by those of its time.
 
     Returns:
         The entry hashes of these receipts, to be settled once `trusted` is believed.
@@ -30,7 +31,7 @@ def check_promises(store: Store, trusted: TrustedCheckpoint, tree: VerifiedTree,
     """
     kept = []
     for entry, index, text in store.unsettled_receipts():
-        promised = open_checkpoint(Receipt.model_validate_json(text).checkpoint.encode(), log)
+        promised = open_checkpoint(Receipt.model_validate_json(text).checkpoint.encode(), logs)
         try:
             check_consistency(promised, trusted, tree)
         except Misbehaviour as misbehaviour:

@@ -19,14 +19,14 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol import notes, statements
 from sharing_protocol.admission import Admission, Head, admit
 from sharing_protocol.errors import Fault, Misbehaviour, ProtocolError
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.notes import Note, VerifierKey
 from sharing_protocol.statements import MembershipStatement
-from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import MAX_SKEW_SECONDS, TrustedCheckpoint, check_consistency
 from sharing_protocol.witness_policy import MembersRule, Policy, for_members
-from sharing_protocol.witnesses import CosignedCheckpoint, known_witnesses, open_cosigned, speaking_for
+from sharing_protocol.witnesses import CosignedCheckpoint, claims_more, known_witnesses, open_cosigned, speaking_for
 
 Rule = Policy | MembersRule
 MAX_NOTES = 1024
@@ -61,12 +61,16 @@ class Witnessing:
     max_age: float
 
 
+def _log_key(logs: LogHistory, checkpoint: TrustedCheckpoint) -> VerifierKey:
+    return VerifierKey.parse(logs.at(checkpoint.checkpoint.size).log_key)
+
+
 def find_quorum(
     store: Store,
     hub: HubConnection,
     newest: TrustedCheckpoint,
     tree: VerifiedTree,
-    log: LogIdentity,
+    logs: LogHistory,
     witnessing: Witnessing,
 ) -> Quorum:
     """The largest checkpoint that is witnessed, and not smaller than what the store believes.
@@ -82,13 +86,13 @@ def find_quorum(
         InvalidInput: the policy is about other logs.
     """
     rule = witnessing.rule
-    if isinstance(rule, Policy) and rule.logs and VerifierKey.parse(log.log_key) not in rule.logs:
+    if isinstance(rule, Policy) and rule.logs and _log_key(logs, newest) not in rule.logs:
         raise InvalidInput("the witness policy is about other logs than this forum's", "see `stillwatch policy show`")
     believed = store.trusted()
     least = believed.checkpoint.size if believed is not None else 0
     shown = [newest.note.encode(), *hub.cosigned_checkpoints()[:MAX_NOTES]]
-    heads = [(data, open_cosigned(data, log, ())) for data in shown]
-    heads = [(data, head) for data, head in heads if least <= head.checkpoint.size <= newest.checkpoint.size]
+    heads = [(data, open_cosigned(data, logs, ())) for data in shown if not claims_more(data, newest.checkpoint.size)]
+    heads = [(data, head) for data, head in heads if least <= head.checkpoint.size]
     for _, head in heads:
         check_consistency(TrustedCheckpoint(head.checkpoint, str(head.note), 0), newest, tree)
     states = _states(store, hub, rule, [head for _, head in heads])
@@ -99,7 +103,7 @@ def find_quorum(
     )
     state = states[max(states)] if states else store.membership()
     known = {key for policy in policies.values() for key in policy.witnesses.values()} | set(known_witnesses(state))
-    cosigned = [open_cosigned(data, log, known) for data, _ in heads]
+    cosigned = [open_cosigned(data, logs, known) for data, _ in heads]
     missing = _missing(rule, state, cosigned, newest, witnessing)
     for size in sorted(policies, reverse=True):
         found = _witnessed(size, policies[size], cosigned, newest, witnessing)

@@ -24,6 +24,7 @@ from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.admission import Head
 from sharing_protocol.checkpoints import parse_text
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import Membership, after
 from sharing_protocol.notes import parse as parse_note
 from sharing_protocol.statements import MembershipStatement, Pattern
@@ -153,6 +154,17 @@ class Store:
             (fingerprint, trusted.note, trusted.timestamp, cursor, statements.understanding()),
         )
 
+    def cut(self, cursor: int, trusted: TrustedCheckpoint | None) -> None:
+        """Forget the entries from `cursor` on, and believe this checkpoint again; not what they led to."""
+        self._database.execute("DELETE FROM entries WHERE idx >= ?", (cursor,))
+        if trusted is None:
+            self._database.execute("DELETE FROM log_state")
+            return
+        self._database.execute(
+            "UPDATE log_state SET checkpoint = ?, timestamp = ?, cursor = ?, reported = min(reported, ?)",
+            (trusted.note, trusted.timestamp, cursor, cursor),
+        )
+
     @property
     def reported(self) -> int:
         """Up to which index, not including it, refused entries were reported to whoever runs this client."""
@@ -277,6 +289,14 @@ class Store:
         )
         return [(row[0], row[1]) for row in rows]
 
+    def forum_record(self) -> list[LoggedEntry]:
+        """The forum's own admitted entries, the founding one first, without proofs: the log's keys are in them."""
+        rows = self._database.execute(
+            "SELECT idx, envelope FROM entries WHERE verdict = 'admitted' "
+            "AND type IN ('membership.found', 'membership.change_admins', 'membership.change_log') ORDER BY idx"
+        )
+        return [LoggedEntry(index, data, ()) for index, data in rows]
+
     # -- records -----------------------------------------------------------------------------------------------
 
     def head(self, record_id: str) -> Head | None:
@@ -364,6 +384,17 @@ class Store:
         self._database.executemany("UPDATE receipts SET settled = 1 WHERE entry = ?", [(entry,) for entry in entries])
 
 
+def why_suspect(version: StoredVersion, membership: Membership) -> str:
+    """What makes a record version suspect, in words; "" if nothing does."""
+    key = membership.keys.get(version.signer)
+    if key is None or key.suspect_from is None or version.index < key.suspect_from:
+        return ""
+    return (
+        f"its key {version.signer[:16]}… was reported compromised from entry {key.suspect_from} on; it is out of force "
+        "until its lab signs it anew"
+    )
+
+
 def _stored_version(row: tuple[Any, ...]) -> StoredVersion:
     values = list(row)
     values[_TECHNIQUES] = tuple(json.loads(values[_TECHNIQUES]))
@@ -376,12 +407,10 @@ def state_of(version: StoredVersion, membership: Membership, now: datetime) -> s
     `suspect` means that its key was reported compromised from an index at or below the record's.
     """
     moment = format_timestamp(now)
-    key = membership.keys.get(version.signer)
-    suspect = key is not None and key.suspect_from is not None and version.index >= key.suspect_from
     reasons = (
         ("superseded", version.version < version.newest),
         ("withdrawn", version.withdrawn_at is not None),
-        ("suspect", suspect),
+        ("suspect", bool(why_suspect(version, membership))),
         ("expired", version.valid_until <= moment),
         ("not yet valid", version.valid_from > moment),
         ("unsound", bool(version.trial)),

@@ -1,8 +1,8 @@
 """Membership statements: who belongs to the forum, and with which keys.
 
-The forum itself is a record (`forum--…`: founded, then each change of its admins is the next version), and so is
-each member (`member--…`: admitted, then each change is the next version). A statement signed for one state of a
-member can therefore never be used in another.
+The forum itself is a record (`forum--…`: founded, then each change of its admins or of its log's keys is the next
+version), and so is each member (`member--…`: admitted, then each change is the next version). A statement signed for
+one state of a member can therefore never be used in another.
 """
 
 from __future__ import annotations
@@ -85,6 +85,26 @@ class ChangeAdminsBody(StrictModel):
     reason: Line
 
 
+class ChangeLogBody(StrictModel):
+    """The log's next keys, under the origin that it has.
+
+    Attributes:
+        log_key, timestamp_key: as in `LogIdentity`; from this entry on they sign, and no other.
+        log_key_proof, timestamp_key_proof: by these keys (`possession_message` with roles `log` and `timestamp`, and
+            the origin as subject): nobody can bind the log to keys that its operator does not hold.
+    """
+
+    log_key: Annotated[str, Field(max_length=400)]
+    log_key_proof: Base64Text
+    timestamp_key: Annotated[str, Field(max_length=400)]
+    timestamp_key_proof: Base64Text
+    reason: Line
+
+    def named(self, origin: str) -> LogIdentity:
+        """The identity of the log with this origin and these keys."""
+        return LogIdentity(origin=origin, log_key=self.log_key, timestamp_key=self.timestamp_key)
+
+
 class AdmitBody(StrictModel):
     """A lab and its first keys, at least one of them an owner's."""
 
@@ -132,6 +152,13 @@ class ChangeAdmins(Header):
     body: ChangeAdminsBody
 
 
+class ChangeLog(Header):
+    """Exchanges the log's keys; checkpoints of trees that contain it are signed by the new ones."""
+
+    type: Literal["membership.change_log"]
+    body: ChangeLogBody
+
+
 class Admit(Header):
     """Admits a lab."""
 
@@ -174,15 +201,15 @@ class RevokeKey(Header):
     body: RevokeKeyBody
 
 
-MembershipStatement = Found | ChangeAdmins | Admit | Suspend | Reinstate | Expel | AddKey | RevokeKey
+MembershipStatement = Found | ChangeAdmins | ChangeLog | Admit | Suspend | Reinstate | Expel | AddKey | RevokeKey
 
 
 def possession_message(role: str, subject: str, key: PublicKey) -> bytes:
     """What a key signs to prove that its registrant holds it.
 
     Args:
-        role: `owner`, `analyst`, `sync`, `witness` or `admin`.
-        subject: the member's id, or the admin's name.
+        role: `owner`, `analyst`, `sync`, `witness`, `admin`, `log` or `timestamp`.
+        subject: the member's id, the admin's name, or the log's origin.
         key: the key itself.
     """
     return pre_authentication_encoding(POSSESSION_TYPE, f"{role}\n{subject}\n{key}".encode())

@@ -20,6 +20,7 @@ _TYPES = frozenset(
     {
         "membership.found",
         "membership.change_admins",
+        "membership.change_log",
         "membership.admit",
         "membership.suspend",
         "membership.reinstate",

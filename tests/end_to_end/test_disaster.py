@@ -15,8 +15,10 @@ import pytest
 
 from hub.cli import commands
 from hub.database.connections import make_engine
+from hub.directory import Directory
 from hub.errors import HubError, LogHalted
 from hub.identity import HubIdentity
+from hub.log_keys import LogKeys
 from hub.newest_checkpoint import FILE, NewestCheckpointError
 from hub.rollback import RollBackGuard
 from member_client.cli.main import run
@@ -225,7 +227,7 @@ def test_memory_that_cannot_be_believed_stops_the_start(before: Disaster, tmp_pa
     async def start() -> None:
         engine = make_engine(before.restored, size=1)
         try:
-            await RollBackGuard(engine, before.identity, tmp_path).start()
+            await RollBackGuard(engine, LogKeys(before.identity, tmp_path), Directory(engine)).start()
         finally:
             await engine.dispose()
 

@@ -18,6 +18,7 @@ from hub.database import audit
 from hub.database.connections import make_command_engine, make_engine
 from hub.errors import HubError
 from hub.identity import HubIdentity
+from hub.log_keys import LogKeys
 from hub.recovering import Recovered, RecoveryError, recover
 from hub.restoring import restore
 from sharing_protocol.log_export import ExportHeader, encode_entry
@@ -94,7 +95,7 @@ def take_back(database_url: str, identity: HubIdentity, path: Path) -> Manifest:
     engine = make_command_engine(database_url)
     try:
         with open_backup(path) as opened:
-            return restore(engine, identity, opened).manifest
+            return restore(engine, LogKeys(identity), opened).manifest
     finally:
         engine.dispose()
 
@@ -289,7 +290,7 @@ def bring_back(database_url: str, identity: HubIdentity, export: bytes) -> Recov
     async def run() -> Recovered:
         engine = make_engine(database_url, size=1)
         try:
-            return await recover(engine, identity, io.BytesIO(export))
+            return await recover(engine, LogKeys(identity), io.BytesIO(export))
         finally:
             await engine.dispose()
 

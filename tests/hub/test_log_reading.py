@@ -19,6 +19,7 @@ from hub.database.connections import make_engine
 from hub.directory import Directory
 from hub.identity import HubIdentity
 from hub.intake import open_envelope
+from hub.log_keys import LogKeys
 from hub.rollback import RollBackGuard
 from hub.sequencer import Sequencer
 from sharing_protocol import wire
@@ -142,7 +143,8 @@ async def extend(hub: RunningHub, analyst: str, entries: list[bytes], sent: dict
     """
     engine = make_engine(hub.database_url, size=2)
     directory = Directory(engine)
-    sequencer = Sequencer(engine, hub.identity, directory, RollBackGuard(engine, hub.identity, None), hub.clock)
+    keys = LogKeys(hub.identity)
+    sequencer = Sequencer(engine, keys, directory, RollBackGuard(engine, keys, directory), hub.clock)
     await sequencer.start()
     sizes = itertools.cycle((1, 2, 3, 5, 8, 13, 21, 34))
     remaining = iter(entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from member_client.sync.following import SyncReport, follow
 from member_client.sync.quorum import Rule
 from member_client.sync.store import Store
 from sharing_protocol.errors import Fault, Misbehaviour
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.witnesses import witness_key
 from tests.member_client.lying_hub import LyingHub
 from tests.protocol.forum_log import AURORA, BOREAL, CIRRUS, ForumLog, identifier, key, pattern_body
@@ -59,10 +60,8 @@ class Lab:
                 bundles_per_batch=bundles_per_batch,
             )
 
-    def _keep(self, misbehaviour: Misbehaviour, founding: bytes | None) -> Path:
-        return evidence.keep(
-            self.home / "evidence", misbehaviour, self.fingerprint, founding, self.hub.url, time.time()
-        )
+    def _keep(self, misbehaviour: Misbehaviour, record: Sequence[LoggedEntry]) -> Path:
+        return evidence.keep(self.home / "evidence", misbehaviour, self.fingerprint, record, self.hub.url, time.time())
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Everything in the store that is about the log."""

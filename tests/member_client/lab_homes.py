@@ -23,12 +23,28 @@ def make_home(folder: Path, box: ForumInABox, lab: Lab, roles: Sequence[str] = (
     assert box.fingerprint is not None
     home.save(Settings(hub=box.hub.url, forum=box.fingerprint, name=lab.name, member=lab.id))
     for role in roles:
-        private = key(getattr(lab, role))
-        path = home.keys / f"{role}-{private.public_key.key_id[:8]}.pem"
-        pem = private.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_privately(path, pem)
-        write_privately(path.with_suffix(".pub"), f"{private.public_key}\n".encode())
+        keep_key(folder, role, getattr(lab, role))
     return folder
+
+
+def make_admin_home(folder: Path, box: ForumInABox, name: str) -> Path:
+    """An admin's home, pinned to the forum; nothing synced yet."""
+    home = Home(folder)
+    home.create()
+    home.keys.mkdir(mode=0o700)
+    assert box.fingerprint is not None
+    home.save(Settings(hub=box.hub.url, forum=box.fingerprint, name=name, member=""))
+    keep_key(folder, "admin", name)
+    return folder
+
+
+def keep_key(folder: Path, role: str, name: str) -> None:
+    """Put the key of this name into a home."""
+    private = key(name)
+    path = Home(folder).keys / f"{role}-{private.public_key.key_id[:8]}.pem"
+    pem = private.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_privately(path, pem)
+    write_privately(path.with_suffix(".pub"), f"{private.public_key}\n".encode())
 
 
 class Client:

@@ -58,6 +58,7 @@ class LyingHub:
         lie: changes an answer before it is sent.
         cosigned: notes that it was sent, or that a test put there, the newest first.
         takes_cosignatures: what it answers to one that it is sent.
+        keys: the log key and the timestamp key that sign.
     """
 
     def __init__(self, entries: list[bytes]) -> None:
@@ -65,6 +66,7 @@ class LyingHub:
         self.shown: int | None = None
         self.clock: Callable[[], float] = time.time
         self.lie: Lie = truth
+        self.keys = LOG_KEY, TIMESTAMP_KEY
         self.requests: list[str] = []
         self.cosigned: list[str] = []
         self.takes_cosignatures = 200
@@ -130,8 +132,8 @@ class LyingHub:
         """A checkpoint over these entries, signed and timestamped with the log's own keys."""
         covered = self.entries[: self.shown] if entries is None else entries
         root = root_from_leaves(leaf_hash(entry) for entry in covered)
-        note = checkpoints.sign(Checkpoint(origin, len(covered), root), LOG_KEY)
-        note = checkpoints.cosign(note, origin, TIMESTAMP_KEY, int(self.clock()))
+        note = checkpoints.sign(Checkpoint(origin, len(covered), root), self.keys[0])
+        note = checkpoints.cosign(note, origin, self.keys[1], int(self.clock()))
         for other in map(notes.parse, (one.encode() for one in self.cosigned)):
             if other.text == note.text:
                 note = note.signed_by(line for line in other.signatures if line.name != origin)

@@ -327,4 +327,4 @@ def test_a_file_that_is_no_evidence_is_named(tmp_path: Path, command: Command) -
         assert str(file) in command("verify-evidence", file, code=2)
         assert command.json("verify-evidence", file, code=2)["error"] == "invalid_input"
     assert "cannot read" in command("verify-evidence", tmp_path / "nothing", code=2)
-    assert "not a forum fingerprint" in command("verify-evidence", file, "--forum", "x", code=2)
+    assert "not a forum's fingerprint" in command("verify-evidence", file, "--forum", "x", code=2)

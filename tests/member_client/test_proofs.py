@@ -133,7 +133,7 @@ def test_what_does_not_hold_exits_5_and_what_is_no_proof_2(home: Path, command: 
     moved.write_bytes(file.read_bytes() + b" ")
     assert "not a proof of a record" in command("verify-proof", moved, "--forum", LOG.fingerprint, code=2)
     assert "cannot read" in command("verify-proof", tmp_path / "nothing", "--forum", LOG.fingerprint, code=2)
-    assert "not a forum fingerprint" in command("verify-proof", file, "--forum", "abc", code=2)
+    assert "not a forum's fingerprint" in command("verify-proof", file, "--forum", "abc", code=2)
     with (tmp_path / "huge.json").open("wb") as huge:
         huge.truncate(record_proof.MAX_PROOF_BYTES * 4)
     assert "at most" in command("verify-proof", tmp_path / "huge.json", "--forum", LOG.fingerprint, code=2)

@@ -20,6 +20,7 @@ from member_client.sync.store import Store
 from sharing_protocol import checkpoints, notes
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import Fault, Misbehaviour
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash, root_from_leaves
 from sharing_protocol.tiles import VerifiedTree
@@ -295,8 +296,8 @@ def cosign_once(
         witness = Witness(connection, [key], lambda: moment, cosigns=True)
         tree = VerifiedTree(newest.checkpoint.size, newest.checkpoint.root, connection.tile)
         with contextlib.suppress(Misbehaviour, Killed):
-            witness.check(newest, tree, LOG)
-            witness.cosign(newest, LOG, log.membership)
+            witness.check(newest, tree, LogHistory.of(LOG))
+            witness.cosign(newest, LogHistory.of(LOG), log.membership)
 
 
 def test_the_sync_succeeds_though_the_hub_takes_no_cosignature(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:

@@ -192,6 +192,28 @@ def admins_body(admins: Sequence[str], threshold: int) -> Document:
     return {"admins": [admin(name) for name in admins], "threshold": threshold, "reason": "Yearly rotation"}
 
 
+def log_of(number: str, names: tuple[str, str] | None = None) -> LogIdentity:
+    """The identity of the log with the keys `log <number>` and `timestamp <number>`."""
+    log_key, timestamp_key = names or (f"log {number}", f"timestamp {number}")
+    return LogIdentity(
+        origin=ORIGIN,
+        log_key=str(VerifierKey(ORIGIN, SignatureType.ED25519, key(log_key).public_key)),
+        timestamp_key=str(VerifierKey(ORIGIN, SignatureType.COSIGNATURE_V1, key(timestamp_key).public_key)),
+    )
+
+
+def change_log_body(number: str, names: tuple[str, str] | None = None) -> Document:
+    log_key, timestamp_key = names or (f"log {number}", f"timestamp {number}")
+    log = log_of(number, names)
+    return {
+        "log_key": log.log_key,
+        "log_key_proof": prove_possession("log", ORIGIN, key(log_key)),
+        "timestamp_key": log.timestamp_key,
+        "timestamp_key_proof": prove_possession("timestamp", ORIGIN, key(timestamp_key)),
+        "reason": "The old log key may be known to others",
+    }
+
+
 def handling(**changes: Any) -> Document:
     return {
         "marking": "amber",

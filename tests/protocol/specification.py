@@ -17,7 +17,8 @@ from typing import Any
 from sharing_protocol import checkpoints, envelope, merkle, record_proof, tiles
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
-from sharing_protocol.keys import encode_base64
+from sharing_protocol.fingerprints import words_of
+from sharing_protocol.keys import PrivateKey, encode_base64
 from sharing_protocol.request_signing import sign_request
 from sharing_protocol.statements import possession_message
 from sharing_protocol.statements.header import comparable_name
@@ -32,10 +33,12 @@ from tests.protocol.forum_log import (
     PATTERN,
     TIMESTAMP_KEY,
     ForumLog,
+    change_log_body,
     entry_hash,
     forum_with_records,
     key,
     log_identity,
+    log_of,
     pattern_body,
     reason,
     record_reference,
@@ -63,11 +66,12 @@ def make_vectors() -> Vectors:
     log = forum_with_records()
     return {
         "about": "Vectors of docs/protocol.md. Binary values are base64 unless a name says hex.",
-        "keys": [_key(name) for name in NAMES] + [_key("log"), _key("timestamp")],
+        "keys": [_key(name) for name in NAMES] + [_key(name) for name in ("log", "timestamp", "log 2", "timestamp 2")],
         "possession": _possession(),
         "envelope": _envelope(log),
         "log": _log(log),
         "witness": _witness(log),
+        "exchanged_keys": _exchanged_keys(),
         "requests": _requests(),
         "tile_paths": [
             {"level": 0, "index": 0, "width": 5, "path": Tile(0, 0, 5).path},
@@ -130,6 +134,7 @@ def _log(log: ForumLog) -> Vectors:
     signed_head = checkpoints.sign(head, LOG_KEY)
     return {
         "fingerprint": log.fingerprint,
+        "fingerprint_words": words_of(log.fingerprint),
         "identity": log_identity(),
         "entries": [entry.decode() for entry in entries],
         "leaf_hashes_hex": [leaf.hex() for leaf in leaves],
@@ -155,6 +160,27 @@ def _witness(log: ForumLog) -> Vectors:
         "verifier_key": str(witness_key(AURORA, key("Aurora witness").public_key)),
         "timestamp": TIME + 2,
         "checkpoint": str(checkpoints.cosign(vouched, AURORA, key("Aurora witness"), TIME + 2)),
+    }
+
+
+def _exchanged_keys() -> Vectors:
+    """The log above with entry 5, which names other keys, and checkpoints of it by the new ones and by the old ones."""
+    log = forum_with_records()
+    log.say("membership.change_log", FORUM, FORUM, change_log_body("2"), ["Ada", "Ben"])
+    root = merkle.root_from_leaves(merkle.leaf_hash(made.encode()) for made in log.entries)
+    head = Checkpoint(ORIGIN, log.size, root)
+
+    def signed_by(log_key: PrivateKey, timestamp_key: PrivateKey) -> str:
+        return str(checkpoints.cosign(checkpoints.sign(head, log_key), ORIGIN, timestamp_key, TIME))
+
+    return {
+        "entry": log.entries[-1].encode().decode(),
+        "log_key_message": possession_message("log", ORIGIN, key("log 2").public_key).decode(),
+        "timestamp_key_message": possession_message("timestamp", ORIGIN, key("timestamp 2").public_key).decode(),
+        "identity": log_of("2").model_dump(),
+        "checkpoint": signed_by(key("log 2"), key("timestamp 2")),
+        "refused_checkpoint": signed_by(LOG_KEY, TIMESTAMP_KEY),
+        "refused_code": "retired_key",
     }
 
 
@@ -247,6 +273,11 @@ def _refused_entries(log: ForumLog) -> list[Vectors]:
         "another lab's record": signed(revision | {"author": "member--00000000-0000-0000-0000-00000000000b"},
                                        "Boreal analyst"),
         "another forum": signed(revision | {"forum": "00" * 32}, "Aurora analyst"),
+        "the log's own key again": signed(
+            log.next("membership.change_log", FORUM, FORUM, change_log_body("", ("log", "timestamp 2"))), *two),
+        "log keys that nobody was proven to hold": signed(
+            log.next("membership.change_log", FORUM, FORUM,
+                     {**change_log_body("2"), "log_key_proof": change_log_body("3")["log_key_proof"]}), *two),
         "the same version with other bytes": signed(revision | {"version": 1, "previous": None}, "Aurora analyst"),
         "a version left out": signed(revision | {"version": 3}, "Aurora analyst"),
         "another version before": signed(revision | {"previous": "00" * 32}, "Aurora analyst"),

@@ -11,14 +11,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sharing_protocol.errors import Refused
 from tests.protocol.forum_log import (
     FORUM,
+    LOG,
     Document,
     ForumLog,
     add_key_body,
     admins_body,
     admit_body,
+    change_log_body,
     found_body,
     identifier,
     key,
+    log_of,
     pattern_body,
     reason,
     revoke_body,
@@ -59,6 +62,7 @@ class Histories(RuleBasedStateMachine):
         self.threshold = 0
         self.used: set[str] = set()
         self.labs: dict[str, Lab] = {}
+        self.logs = {0: LOG}
 
     @initialize(admins=some_admins, threshold=st.integers(1, 5))
     def found(self, admins: set[str], threshold: int) -> None:
@@ -168,6 +172,15 @@ class Histories(RuleBasedStateMachine):
             self.admins, self.threshold = set(admins), threshold
             self.used |= admins
 
+    @rule(by=signers, everyone=st.booleans(), number=st.integers(2, 5))
+    def change_log(self, by: set[str], everyone: bool, number: int) -> None:
+        by = set(self.admins) if everyone else by
+        fresh = log_of(str(number)) not in self.logs.values()
+        at = self.log.size
+        body = change_log_body(str(number))
+        if self.offer("membership.change_log", FORUM, FORUM, body, by, self.enough_admins(by) and fresh):
+            self.logs[at] = log_of(str(number))
+
     @rule(author=labs, signer=st.sampled_from(EVERYONE), number=st.integers(0, 10**6))
     def publish_by_anyone(self, author: str, signer: str, number: int) -> None:
         self.publish(author, {signer}, number)
@@ -189,6 +202,9 @@ class Histories(RuleBasedStateMachine):
         if membership.forum is None:
             return
         assert membership.forum.threshold == self.threshold
+        for size in range(1, self.log.size + 1):
+            newest = max(since for since in self.logs if since < size)
+            assert membership.forum.logs.at(size) == self.logs[newest]
         assert set(membership.forum.admins) == {NAMES[name] for name in self.admins}
         assert {known.public_key.key_id for known in membership.keys_of(FORUM)} == set(membership.forum.admins)
         assert set(membership.keys) == {NAMES[name] for name in self.used}

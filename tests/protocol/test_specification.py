@@ -14,7 +14,8 @@ from pydantic import BaseModel
 import sharing_protocol
 from hub.problems import status_of
 from sharing_protocol import checkpoints, envelope, evidence, merkle, notes, record_proof, tiles, wire
-from sharing_protocol.errors import Malformed, ProtocolError, Refused
+from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError, Refused
+from sharing_protocol.fingerprints import parse_fingerprint
 from sharing_protocol.keys import PrivateKey, PublicKey, decode_base64
 from sharing_protocol.request_signing import verify_request
 from sharing_protocol.statements.header import comparable_name
@@ -73,7 +74,7 @@ def test_keys_come_from_their_seeds() -> None:
 
 def test_the_log_of_the_vectors_is_admissible_and_hashes_as_written() -> None:
     log, written = vector_log(), VECTORS["log"]
-    assert log.fingerprint == written["fingerprint"]
+    assert log.fingerprint == written["fingerprint"] == parse_fingerprint(written["fingerprint_words"])
     leaves = [merkle.leaf_hash(entry.encode()) for entry in written["entries"]]
     assert [leaf.hex() for leaf in leaves] == written["leaf_hashes_hex"]
     for size in range(len(leaves) + 1):
@@ -105,6 +106,19 @@ def test_the_cosignature_of_the_vectors_holds() -> None:
     opened = open_cosigned(written["checkpoint"].encode(), log, [witness])
     assert (witness.name, opened.times) == (written["member"], {witness: written["timestamp"]})
     assert open_checkpoint(written["checkpoint"].encode(), log).checkpoint == opened.checkpoint
+
+
+def test_the_exchanged_keys_of_the_vectors() -> None:
+    written, log = VECTORS["exchanged_keys"], vector_log()
+    log.append(envelope.parse(written["entry"].encode()))
+    assert log.membership.forum is not None
+    history = log.membership.forum.logs
+    assert history.current == LogIdentity.model_validate(written["identity"])
+    assert open_checkpoint(written["checkpoint"].encode(), history).checkpoint.size == log.size == 6
+    assert open_checkpoint(VECTORS["log"]["checkpoint"].encode(), history).checkpoint.size == 5
+    with pytest.raises(Misbehaviour) as error:
+        open_checkpoint(written["refused_checkpoint"].encode(), history)
+    assert error.value.code == written["refused_code"]
 
 
 @pytest.mark.parametrize("number", range(len(VECTORS["requests"])))

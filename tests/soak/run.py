@@ -189,8 +189,8 @@ class Worker:
                         fingerprint,
                         max_age=900,
                         clock=time.time,
-                        keep_evidence=lambda misbehaviour, log: evidence.keep(
-                            self._folder / "evidence", misbehaviour, fingerprint, log, "", time.time()
+                        keep_evidence=lambda misbehaviour, record: evidence.keep(
+                            self._folder / "evidence", misbehaviour, fingerprint, record, "", time.time()
                         ),
                     )
             except (HubUnreachable, RefusedByHub) as error:
