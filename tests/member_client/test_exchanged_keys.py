@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from member_client.errors import HubUnreachable, VerificationFailed
-from sharing_protocol import envelope
+from sharing_protocol import envelope, evidence
 from sharing_protocol.envelope import Signature
 from sharing_protocol.errors import Fault
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.tiles import encode_bundle
+from tests.member_client.command import Command, settle
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import Answer, LyingHub
 from tests.protocol.forum_log import (
@@ -271,3 +272,34 @@ def test_a_second_exchange_takes_the_first_new_keys_away(lab: Lab, hub: LyingHub
     exchange(log, hub, "3")
     hub.keys = pair("2")
     lab.refused_with(Fault.FORGE, "retired_key")
+
+
+# -- for outsiders -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_proven_after_an_exchange_holds_for_an_outsider(
+    lab: Lab, hub: LyingHub, log: ForumLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange(log, hub, "2")
+    lab.sync()
+    lab.store.close()
+    command, file = Command(capsys), tmp_path / "proof.json"
+    command("prove", identifier("pattern", 0x1000), "-o", file, "--home", settle(lab))
+    told = command("verify-proof", file, "--forum", log.fingerprint)
+    assert "which entry 10, signed by the forum's admins, names" in told
+
+
+@pytest.mark.parametrize("who", ["lab", "late"])
+def test_a_fork_by_the_new_keys_is_proven_by_the_kept_file(
+    who: str, hub: LyingHub, log: ForumLog, request: pytest.FixtureRequest
+) -> None:
+    member: Lab = request.getfixturevalue(who)
+    exchange(log, hub, "2")
+    member.sync()
+    hub.entries = [*hub.entries[:-1], hub.entries[-2]]
+    caught = member.refused_with(Fault.FORK, "forked")
+    kept = evidence.parse(caught.evidence.read_bytes())
+    found = evidence.judge(kept, log.fingerprint)
+    assert (found.proven, found.fault) == (True, Fault.FORK)
+    without = kept.model_copy(update={"documents": {**kept.documents, evidence.FORUM_RECORD: "[]"}})
+    assert not evidence.judge(without, log.fingerprint).proven
