@@ -91,6 +91,7 @@ LOG: dict[str, Tampering] = {
             "record_heads <cirrus>: version, entry, leaf_hash: not what the log says",
             "members <cirrus>: status: not what the log says",
             "member_keys <revoked>: revoked_at, suspect_from: not what the log says",
+            "proposals <dropped>: dropped_because: it can be logged still",
         ],
     ),
     "an entry too many": (

@@ -90,7 +90,7 @@ def stored(new_database: Callable[[], str], hub_identity: HubIdentity) -> Iterat
         body = {"key_id": revoked, "reason": "Lost", "suspect_from": 3}
         box.decree("membership.revoke_key", boreal.id, body)
         dropped = propose(box, cirrus, "membership.suspend")
-        box.decree("membership.suspend", cirrus.id, {"reason": "Asked for it"})
+        box.decree("membership.suspend", cirrus.id, {"reason": "Decided otherwise"})
         pending = propose(box, cirrus, "membership.reinstate")
         assert [one["id"] for one in box.get(wire.PROPOSALS).json()["proposals"]] == [pending]
         shown = box.get(wire.CHECKPOINT)
