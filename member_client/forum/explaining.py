@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from member_client.forum.cards import AdminCard
 from sharing_protocol.keys import PublicKey
+from sharing_protocol.log_keys import mark_of
 from sharing_protocol.membership import Membership
 from sharing_protocol.statements import (
     AddKey,
@@ -117,7 +119,11 @@ def _revocation(statement: RevokeKey, membership: Membership, name: str) -> list
 
 
 def _admins(admins: Iterable[Admin]) -> list[str]:
-    return [f"  admin {admin.name}: key {PublicKey.parse(admin.key).key_id[:16]}…" for admin in admins]
+    return [
+        f"  admin {admin.name}: key {PublicKey.parse(admin.key).key_id[:16]}…, "
+        f"card's mark {mark_of(AdminCard(admin=admin))}"
+        for admin in admins
+    ]
 
 
 def _keys(keys: Iterable[KeyRegistration]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -148,11 +149,14 @@ def test_the_hub_is_bound_by_words(database: str, capsys: pytest.CaptureFixture[
 def test_the_founders_see_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["init", "--admin", "--hub", "http://127.0.0.1:1", "--name", "Ada", "--home", str(tmp_path / "ada"),
                 "-o", str(tmp_path / "ada.json")]) == 0  # fmt: skip
+    mark = re.search(r"[0-9a-f]{16}\b(?!.*[0-9a-f]{16}\b)", capsys.readouterr().out, re.DOTALL)
     log, founding = log_identity(), tmp_path / "founding.json"
     said = Client(tmp_path / "ada", capsys).run(
         "forum", "found", "--name", "Test", "--threshold", "1", "--admin", str(tmp_path / "ada.json"),
         "--log-key", log["log_key"], "--timestamp-key", log["timestamp_key"], "-o", str(founding), "--qr",
     )  # fmt: skip
+    assert mark is not None
+    assert f"card's mark {mark[0]}" in said, "what Ada was told to read to whoever drafts"
     fingerprint = envelope.parse(founding.read_bytes()).payload_sha256
     assert words_of(fingerprint) in said
     assert "█" in said
