@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,19 @@ from tests.protocol.test_evidence import CONCLUSIVE
 @pytest.fixture
 def log() -> ForumLog:
     return many_patterns(forum_of_two_labs(), 7)
+
+
+@pytest.fixture
+def hub(log: ForumLog) -> Iterator[LyingHub]:
+    with LyingHub(entries_of(log)) as running:
+        yield running
+
+
+@pytest.fixture
+def lab(tmp_path: Path, hub: LyingHub, log: ForumLog) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+    yield lab
+    lab.store.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,19 @@ def long_log() -> ForumLog:
 @pytest.fixture
 def log() -> ForumLog:
     return many_patterns(forum_of_two_labs(), 7)
+
+
+@pytest.fixture
+def hub(log: ForumLog) -> Iterator[LyingHub]:
+    with LyingHub(entries_of(log)) as running:
+        yield running
+
+
+@pytest.fixture
+def lab(tmp_path: Path, hub: LyingHub, log: ForumLog) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+    yield lab
+    lab.store.close()
 
 
 # -- an honest hub ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,19 @@ from tests.protocol.forum_log import (
 @pytest.fixture
 def log() -> ForumLog:
     return many_patterns(forum_of_two_labs(), 3)
+
+
+@pytest.fixture
+def hub(log: ForumLog) -> Iterator[LyingHub]:
+    with LyingHub(entries_of(log)) as running:
+        yield running
+
+
+@pytest.fixture
+def lab(tmp_path: Path, hub: LyingHub, log: ForumLog) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+    yield lab
+    lab.store.close()
 
 
 def signed_bytes(data: bytes, *signers: str) -> Envelope:
