@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from member_client.errors import ClientError, InvalidInput
 from member_client.home import write_privately
-from member_client.hub_connection import HubConnection
 from sharing_protocol import checkpoints, notes
 from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.keys import Signer
@@ -31,6 +31,9 @@ from sharing_protocol.notes import Note, NoteSignature, VerifierKey
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import TrustedCheckpoint, check_consistency
 from sharing_protocol.witnesses import all_witnesses, claims_more, open_cosigned
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 RENEW_SECONDS = 240
 """How old a cosignature of the newest checkpoint gets before it is made anew: well within members' freshness limit."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from member_client.errors import InvalidInput
-from member_client.hub_connection import HubConnection
 from member_client.sync.batches import verified_stretches
 from member_client.sync.store import Store
 from sharing_protocol import envelope as envelopes
@@ -27,6 +27,9 @@ from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import MAX_SKEW_SECONDS, TrustedCheckpoint, check_consistency
 from sharing_protocol.witness_policy import MembersRule, Policy, for_members
 from sharing_protocol.witnesses import CosignedCheckpoint, claims_more, known_witnesses, open_cosigned, speaking_for
+
+if TYPE_CHECKING:
+    from member_client.hub_connection import HubConnection
 
 Rule = Policy | MembersRule
 MAX_NOTES = 1024
