@@ -36,9 +36,10 @@ demo: $(INSTALLED) ## Labs share patterns through a real hub and catch a tampere
 run: $(INSTALLED) ## The same forum, left running for you to try; Ctrl-C ends it
 	$(BIN)/python docs/demo.py --serve
 
+# One worker more than cores: many tests wait, for a hub to start or for time to pass.
 .PHONY: test
 test: $(INSTALLED) ## Run every test (narrow it with ARGS="tests/hub -k receipt")
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(INSTALLED) ## Crash it for minutes: 20 kill -9 of hubs and of Postgres, 50 of sync, a full disk
