@@ -18,7 +18,7 @@ from tests.hub.openapi_fuzzing import WITHOUT_LIMITS, Fuzzing, how_much
 from tests.hub.refusals import contents
 from tests.hub.stored_log import differences
 
-EXAMPLES, SEED = how_much(few=3)
+EXAMPLES, SEED = how_much(few=5)
 
 
 @dataclass(frozen=True)
