@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -10,12 +11,22 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from hub.database.connections import plain_url
-from hub.database.embedded import EmbeddedPostgres
+from hub.database.embedded import EmbeddedPostgres, destroy
+from hub.database.embedded_place import EmbeddedPostgresError
 from hub.identity import HubIdentity
 from tests.forum import ForumInABox, RunningHub, make_identity, migrate, running_hub
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_database_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Delete every database that a test's hub made: as root they lie outside of the tests' folder and would stay."""
+    yield
+    for note in tmp_path_factory.getbasetemp().rglob("postgres.location"):
+        with contextlib.suppress(EmbeddedPostgresError):
+            destroy(note.parent)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hub.database.embedded import EmbeddedPostgres
+from hub.database.embedded import EmbeddedPostgres, destroy
 from tests.bench.crowd import idle_followers
 from tests.bench.figures import QUICK, BenchFailed, Figure, Sizes, progress, table, write
 from tests.bench.place import Place, place
@@ -46,15 +46,17 @@ def main() -> int:
     # Postgres may have to be another user's process, which must be able to reach its folder.
     with tempfile.TemporaryDirectory(prefix="stillwatch-bench-") as folder:
         home = Path(folder)
-        with EmbeddedPostgres.start(home / "postgres", settings={"max_connections": "200"}) as postgres:
-            for name in chosen:
-                progress(name)
-                try:
+        try:
+            with EmbeddedPostgres.start(home / "postgres", settings={"max_connections": "200"}) as postgres:
+                for name in chosen:
+                    progress(name)
                     with place(home, postgres.url, name) as where:
                         figures += {**MEASUREMENTS, **LONG}[name](where, sizes)
-                except BenchFailed as error:
-                    progress(f"  failed: {error}")
-                    return 1
+        except BenchFailed as error:
+            progress(f"  failed: {error}")
+            return 1
+        finally:
+            destroy(home / "postgres")  # as root it lies outside of the folder
     write(figures, arguments.json)
     print(table(figures))
     return 0
