@@ -1,8 +1,10 @@
 """The HTTP server process: a socket that is bound before anything else starts, and a word when it is ready."""
 
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from importlib.metadata import version
 from typing import Protocol
 
 import uvicorn
@@ -18,6 +20,8 @@ SHUTDOWN_SECONDS = 15
 KEEP_ALIVE_SECONDS = 75
 # For TLS 1.2, what has forward secrecy and authenticated encryption (RFC 9325); TLS 1.3 has nothing else.
 TLS_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+log = logging.getLogger("hub")
 
 
 class Application(Protocol):
@@ -75,13 +79,17 @@ class HubServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started and not self.should_exit:
             self._when_ready()
+            addresses = [listener.getsockname()[:2] for listener in sockets or ()]
+            log.info("serving", extra={"version": version("stillwatch"), "addresses": addresses})
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("stopping")
         self._application.release()
         await super().shutdown(sockets)
         if not self.force_exit:
             await self._running.aclose()
+        log.info("stopped")
 
 
 def listen(host: str, port: int) -> socket.socket:
