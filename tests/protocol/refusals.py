@@ -1,12 +1,20 @@
-"""Asserting a refusal: the code, and that nothing changed."""
+"""Asserting a refusal: the code, a sentence for people, and that nothing changed."""
 
 from __future__ import annotations
 
 import pytest
 
 from sharing_protocol.envelope import Envelope
-from sharing_protocol.errors import Refused
+from sharing_protocol.errors import ProtocolError, Refused
 from tests.protocol.forum_log import ForumLog
+
+
+def code_of(error: ProtocolError) -> str:
+    """The code of an error, which must have a sentence for people as well."""
+    assert isinstance(error.detail, str)
+    assert " " in error.detail
+    assert isinstance(error.code, str)
+    return error.code
 
 
 def refuses(log: ForumLog, made: Envelope, code: str, where: str | None = None) -> str:
@@ -19,7 +27,7 @@ def refuses(log: ForumLog, made: Envelope, code: str, where: str | None = None) 
     with pytest.raises(Refused) as refused:
         log.append(made)
     after = (log.membership, dict(log.membership.keys), dict(log.membership.members), dict(log.heads), log.size)
-    assert refused.value.code == code, refused.value.detail
+    assert code_of(refused.value) == code, refused.value.detail
     assert before == after
     if where is not None:
         assert refused.value.where == where

@@ -35,7 +35,7 @@ from tests.protocol.forum_log import (
     signed,
     withdrawal_body,
 )
-from tests.protocol.refusals import refuses
+from tests.protocol.refusals import code_of, refuses
 
 TWO = ["Ada", "Ben"]
 ANOTHER = identifier("pattern", 0x101)
@@ -252,7 +252,7 @@ def test_bytes_that_are_no_statement() -> None:
     made = signed({}, "Ada")
     with pytest.raises(Malformed) as refused:
         admission.admit(made, log.size, entry_hash(made), log.membership, log)
-    assert refused.value.code == "malformed_statement"
+    assert code_of(refused.value) == "malformed_statement"
 
 
 # -- position ----------------------------------------------------------------------------------------------------
