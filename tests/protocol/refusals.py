@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from sharing_protocol.envelope import Envelope
@@ -17,6 +20,14 @@ def code_of(error: ProtocolError) -> str:
     return error.code
 
 
+def is_in(document: Any, where: str) -> bool:
+    """Whether a document has such a part, or an object that could have it."""
+    *path, last = where.split(".")
+    for name in path:
+        document = document[int(name) if isinstance(document, list) else name]
+    return not where or isinstance(document, list) or last in document
+
+
 def refuses(log: ForumLog, made: Envelope, code: str, where: str | None = None) -> str:
     """Offer the envelope as the next entry; it must be refused with `code`, and leave the log as it was.
 
@@ -29,6 +40,7 @@ def refuses(log: ForumLog, made: Envelope, code: str, where: str | None = None) 
     after = (log.membership, dict(log.membership.keys), dict(log.membership.members), dict(log.heads), log.size)
     assert code_of(refused.value) == code, refused.value.detail
     assert before == after
+    assert is_in(json.loads(made.payload), refused.value.where)
     if where is not None:
         assert refused.value.where == where
     return refused.value.detail

@@ -328,7 +328,7 @@ def test_what_was_never_admitted_cannot_be_changed(kind: str) -> None:
     refuses(log, signed(document, *TWO), "unknown_member", "id")
     with pytest.raises(Refused) as refused:
         after(log.membership, membership_statement(document), log.size, "00" * 32)
-    assert code_of(refused.value) == "unknown_member"
+    assert (code_of(refused.value), refused.value.where) == ("unknown_member", "id")
 
 
 # -- a lab's own keys --------------------------------------------------------------------------------------------

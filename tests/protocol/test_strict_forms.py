@@ -297,9 +297,13 @@ def test_members_of_another_kind(changes: dict[str, object]) -> None:
     not_strict(compact({**PLAIN, **changes}))
 
 
-def test_64_signatures_are_allowed() -> None:
-    many = [{"keyid": f"{number:064x}", "sig": encode_base64(bytes(64))} for number in range(64)]
-    assert len(envelope.parse(compact({**PLAIN, "signatures": many}).encode()).signatures) == 64
+@pytest.mark.parametrize("kind", [STATEMENT_TYPE, "text/\u00e9"])  # read without a JSON parser, and with one
+def test_64_signatures_are_allowed_and_65_are_not(kind: str) -> None:
+    made = [Signature(f"{number:064x}", bytes(64)) for number in range(65)]
+    largest, larger = (Envelope(b"{}", kind, tuple(made[:count])) for count in (64, 65))
+    assert envelope.parse(largest.encode(), kind) == largest
+    with pytest.raises(Malformed, match="64 signatures"):
+        envelope.parse(larger.encode(), kind)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "", None, 7, [], STATEMENT_TYPE.upper()])
