@@ -229,6 +229,17 @@ def test_impossible_periods_of_a_sighting(changes: Document) -> None:
     refuses(log, signed(document, "Boreal analyst"), "invalid_dates", "body.period_end")
 
 
+def test_a_period_may_end_a_day_after_the_sighting_was_written_and_no_later() -> None:
+    log = forum_with_records()
+    for end, allowed in (("2026-03-02T00:00:00Z", True), ("2026-03-03T00:00:00Z", False)):
+        body = sighting_body(record_reference(log.head(PATTERN)), period_end=end)
+        document = log.next("sighting", identifier("sighting", 9), BOREAL, body) | {"created": "2026-03-01T00:00:00Z"}
+        if allowed:
+            log.decide(signed(document, "Boreal analyst"))
+        else:
+            refuses(log, signed(document, "Boreal analyst"), "invalid_dates", "body.period_end")
+
+
 def test_red_is_refused_in_the_open_log() -> None:
     log = forum_of_two_labs()
     document = log.next("pattern", PATTERN, AURORA, pattern_body(marking="red"))
