@@ -11,7 +11,7 @@ from sharing_protocol import envelope
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Malformed, Refused
 from sharing_protocol.keys import PublicKey
-from sharing_protocol.membership import Membership, Status, after, authorize, check_signature
+from sharing_protocol.membership import Member, Membership, RegisteredKey, Status, after, authorize, check_signature
 from sharing_protocol.notes import SignatureType, VerifierKey
 from sharing_protocol.statements import Found, MembershipStatement, parse
 from tests.protocol.forum_log import (
@@ -179,7 +179,10 @@ def test_admins_admit_suspend_reinstate_and_expel() -> None:
                            ("expel", "expelled")):  # fmt: skip
         log.say(f"membership.{action}", AURORA, FORUM, reason(), TWO)
         assert log.membership.members[AURORA].status == status
-    assert log.membership.members[BOREAL].status is Status.ACTIVE
+    assert log.membership.members[BOREAL] == Member(BOREAL, "Boreal", Status.ACTIVE, 2)
+    assert log.membership.keys_of(BOREAL)[0] == RegisteredKey(
+        key("Boreal owner").public_key, BOREAL, "owner", "", since=2
+    )
     assert log.membership.as_of == log.size - 1
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from sharing_protocol import merkle
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
+from sharing_protocol.keys import decode_base64
 from sharing_protocol.merkle import CompactRange
 from sharing_protocol.tiles import (
     MAX_TREE_SIZE,
@@ -172,6 +173,21 @@ def test_there_is_no_prefix_of_nothing_or_everything(old: int, new: int) -> None
     with pytest.raises(ValueError, match="beginning"):
         merkle.prefix_proof(old, new, node)
     assert merkle.prefix_root(old, new, merkle.range_root(0, new, node), [node(0, 0)]) is None
+    assert merkle.prefix_root(4, 4, node(2, 0), [node(2, 0)]) is None
+
+
+def test_every_proof_of_every_small_tree_holds() -> None:
+    # Sizes just above a power of two take branches that few random sizes take.
+    roots = [plain_root(LEAVES[:size]) for size in range(36)]
+    for new in range(1, 36):
+        for index in range(new):
+            assert merkle.verify_inclusion(
+                LEAVES[index], index, new, merkle.inclusion_proof(index, new, node), roots[new]
+            )
+        for old in range(1, new):
+            proof = merkle.consistency_proof(old, new, node)
+            assert merkle.verify_consistency(old, new, roots[old], roots[new], proof)
+            assert merkle.prefix_root(old, new, roots[new], merkle.prefix_proof(old, new, node)) == roots[old]
 
 
 # -- tiles -------------------------------------------------------------------------------------------------------
@@ -243,6 +259,10 @@ def test_a_verified_tree_never_gives_a_wrong_node(data: st.DataObject, size: int
 
 def assert_altered(lie: Misbehaviour) -> None:
     assert (lie.fault, code_of(lie)) == (Fault.ALTER, "altered_tile")
+    assert lie.evidence
+    for path, data in lie.evidence.items():
+        assert isinstance(parse_path(path), Tile)
+        decode_base64(data, "the tile")
 
 
 @given(st.data(), sizes)
