@@ -151,6 +151,13 @@ def test_what_is_no_verifier_key(text: str) -> None:
     assert code_of(refused.value) == "bad_vkey"
 
 
+@pytest.mark.parametrize("name", ["", "with space", "a+b", "no\nbreak", "no\u2003break", "\x7f"])
+def test_no_key_goes_by_a_name_that_a_note_cannot_hold(name: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        VerifierKey(name, SignatureType.ED25519, key("Ada").public_key)
+    assert code_of(refused.value) == "bad_vkey"
+
+
 def test_a_line_by_the_same_name_with_another_id_is_unknown() -> None:
     text = "text\n"
     note = Note(text, (notes.sign(text, ORIGIN, key("somebody else")), notes.sign(text, ORIGIN, key("log"))))
