@@ -62,6 +62,12 @@ fuzz-parsers: $(INSTALLED) ## Look for bytes that a parser stumbles over, by cov
 		echo "$$target"; $(BIN)/python tests/fuzz/parsers.py "$$target" -runs=$(or $(RUNS),1000000) || exit 1; \
 	done
 
+.PHONY: mutation
+mutation: $(INSTALLED) ## Break the code in small ways; see which no test notices (MODULES="sharing_protocol/notes.py …")
+	$(BIN)/python -m pip install -qq --require-hashes --no-deps -r tests/mutation/requirements.lock
+	HYPOTHESIS_PROFILE=mutation $(BIN)/mutmut run $(patsubst %.py,%.*,$(subst /,.,$(MODULES)))
+	$(BIN)/mutmut results
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style, types and which package may import which
 	$(BIN)/ruff check .
@@ -87,8 +93,11 @@ lock: ## Bring the lock files up to pyproject.toml (UPGRADE=1: and every pin to 
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra hub --extra traces \
 		--custom-compile-command "make lock" --constraint requirements.lock \
 		--output-file docs/deploy/requirements-hub.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --constraint requirements.lock \
+		--output-file tests/mutation/requirements.lock tests/mutation/requirements.in
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build results
-	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

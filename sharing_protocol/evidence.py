@@ -109,7 +109,7 @@ def parse(data: bytes) -> Evidence:
     except Malformed as error:
         raise _not_evidence(error.detail) from error
     except ValidationError as error:
-        issue = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        issue = error.errors()[0]
         where = ".".join(map(str, issue["loc"]))[:80]
         raise _not_evidence(f"{where!a}: {issue['msg']}") from error
 

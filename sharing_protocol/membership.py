@@ -317,10 +317,7 @@ def _found(membership: Membership, statement: Found, index: int, fingerprint: st
 
 
 def _change_admins(membership: Membership, statement: ChangeAdmins, index: int) -> Membership:
-    forum = membership.forum
-    if forum is None:
-        raise Refused("not_founded", "there is no forum yet")
-    body = statement.body
+    forum, body = _founded(membership), statement.body
     _check_threshold(body.threshold, len(body.admins))
     admins = _register_admins(membership, forum.id, body.admins, index)
     keys = {**membership.keys, **admins}
@@ -331,10 +328,7 @@ def _change_admins(membership: Membership, statement: ChangeAdmins, index: int) 
 
 
 def _change_log(membership: Membership, statement: ChangeLog, index: int) -> Membership:
-    forum = membership.forum
-    if forum is None:
-        raise Refused("not_founded", "there is no forum yet")
-    body = statement.body
+    forum, body = _founded(membership), statement.body
     log = body.named(forum.log.origin)
     check_log_identity(log, "body")
     used = {*forum.logs.public_keys(), *(known.public_key for known in membership.keys.values())}
@@ -460,6 +454,12 @@ def _public_key(key: str) -> PublicKey:
 def _admin_keys(admins: Iterable[Admin]) -> dict[str, PublicKey]:
     keys = [_public_key(admin.key) for admin in admins]
     return {key.key_id: key for key in keys}
+
+
+def _founded(membership: Membership) -> Forum:
+    if membership.forum is None:
+        raise Refused("not_founded", "there is no forum yet")
+    return membership.forum
 
 
 def _check_threshold(threshold: int, admins: int) -> None:

@@ -124,18 +124,17 @@ def decode_bundle(data: bytes, width: int) -> list[bytes]:
     """Split a bundle into exactly `width` entries.
 
     Raises:
-        Malformed: `bad_bundle`: truncated, over-long, or with another number of entries.
+        Malformed: `bad_bundle`: truncated, or with more entries or other bytes after them.
     """
     entries: list[bytes] = []
     position = 0
-    while position < len(data) and len(entries) < width:
-        end = position + 2 + int.from_bytes(data[position : position + 2], "big")
-        if position + 2 > len(data) or end > len(data):
-            raise Malformed("bad_bundle", f"the bundle ends inside its entry {len(entries)}")
-        entries.append(data[position + 2 : end])
+    for number in range(width):
+        start = position + 2
+        end = start + int.from_bytes(data[position:start], "big")
+        if end > len(data):
+            raise Malformed("bad_bundle", f"the bundle ends before its entry {number} does, {width} were asked for")
+        entries.append(data[start:end])
         position = end
-    if len(entries) != width:
-        raise Malformed("bad_bundle", f"the bundle holds {len(entries)} entries, {width} were asked for")
     if position != len(data):
         raise Malformed("bad_bundle", f"{len(data) - position} bytes follow the bundle's last entry")
     return entries

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sharing_protocol import admission
 from sharing_protocol.admission import Head
-from sharing_protocol.errors import Malformed
+from sharing_protocol.errors import Malformed, Refused
 from sharing_protocol.membership import Membership
-from sharing_protocol.statements import Unknown
+from sharing_protocol.statements import Unknown, parse
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
@@ -35,7 +36,7 @@ from tests.protocol.forum_log import (
     signed,
     withdrawal_body,
 )
-from tests.protocol.refusals import refuses
+from tests.protocol.refusals import code_of, refuses
 
 TWO = ["Ada", "Ben"]
 ANOTHER = identifier("pattern", 0x101)
@@ -54,6 +55,7 @@ def test_a_record_goes_from_version_to_version() -> None:
     first = log.head(PATTERN)
     decision = log.append(signed(revision(log), "Aurora analyst"))
     assert first is not None
+    assert decision.statement == parse(log.entries[-1].payload)
     assert decision.head == Head(PATTERN, "pattern", 2, entry_hash(log.entries[-1]), AURORA)
     assert decision.withdrawn is None
     assert log.entry_of(PATTERN, 1) == first.entry
@@ -227,6 +229,17 @@ def test_impossible_periods_of_a_sighting(changes: Document) -> None:
     refuses(log, signed(document, "Boreal analyst"), "invalid_dates", "body.period_end")
 
 
+def test_a_period_may_end_a_day_after_the_sighting_was_written_and_no_later() -> None:
+    log = forum_with_records()
+    for end, allowed in (("2026-03-02T00:00:00Z", True), ("2026-03-03T00:00:00Z", False)):
+        body = sighting_body(record_reference(log.head(PATTERN)), period_end=end)
+        document = log.next("sighting", identifier("sighting", 9), BOREAL, body) | {"created": "2026-03-01T00:00:00Z"}
+        if allowed:
+            log.decide(signed(document, "Boreal analyst"))
+        else:
+            refuses(log, signed(document, "Boreal analyst"), "invalid_dates", "body.period_end")
+
+
 def test_red_is_refused_in_the_open_log() -> None:
     log = forum_of_two_labs()
     document = log.next("pattern", PATTERN, AURORA, pattern_body(marking="red"))
@@ -252,7 +265,20 @@ def test_bytes_that_are_no_statement() -> None:
     made = signed({}, "Ada")
     with pytest.raises(Malformed) as refused:
         admission.admit(made, log.size, entry_hash(made), log.membership, log)
-    assert refused.value.code == "malformed_statement"
+    assert code_of(refused.value) == "malformed_statement"
+
+
+def test_a_caller_brings_its_own_check_of_signatures_and_its_own_reader() -> None:
+    log = forum_of_two_labs()
+    made = signed(log.next("pattern", PATTERN, AURORA, pattern_body()), "Aurora analyst")
+    admitted = log.decide(made)
+    unread = replace(made, payload=b"")
+    place = (log.size, entry_hash(made), log.membership, log)
+    told = admission.admit(unread, *place, check=lambda *_: True, read=lambda _: admitted.statement)
+    assert told == admitted
+    with pytest.raises(Refused) as refused:
+        admission.admit(made, *place, check=lambda *_: False)
+    assert code_of(refused.value) == "bad_signature"
 
 
 # -- position ----------------------------------------------------------------------------------------------------

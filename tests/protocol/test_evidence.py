@@ -47,6 +47,7 @@ from tests.protocol.forum_log import (
     signed,
     withdrawal_body,
 )
+from tests.protocol.refusals import code_of
 
 HONEST = eventful_log()
 TREE = Tree.of(HONEST)
@@ -456,7 +457,7 @@ def test_files_that_are_no_evidence_are_named_so() -> None:
     for data in files:
         with pytest.raises(Malformed) as refused:
             evidence_files.parse(data)
-        assert refused.value.code == "not_evidence"
+        assert code_of(refused.value) == "not_evidence"
     assert evidence_files.parse(json.dumps(whole).encode()).documents == {}
     with pytest.raises(Malformed):
         read_entries([{"index": 0, "entry": "", "inclusion_proof": []}] * 2000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import Fault, Misbehaviour
 from sharing_protocol.keys import PrivateKey, encode_base64
-from sharing_protocol.log_keys import LogHistory
+from sharing_protocol.log_keys import LogCard, LogHistory, log_card, mark_of
 from sharing_protocol.notes import NoteSignature, SignatureType, VerifierKey
 from sharing_protocol.statements.membership import LogIdentity
 from sharing_protocol.trust import check_keys, check_receipt, open_checkpoint
@@ -34,7 +35,7 @@ from tests.protocol.forum_log import (
     reason,
     signed,
 )
-from tests.protocol.refusals import refuses
+from tests.protocol.refusals import code_of, refuses
 
 TWO = ["Ada", "Ben"]
 NOON = 1_772_366_400
@@ -164,7 +165,7 @@ def refused(data: bytes, history: LogHistory) -> str:
         open_checkpoint(data, history)
     assert caught.value.fault is Fault.FORGE
     assert caught.value.evidence == {"checkpoint": data.decode()}
-    return caught.value.code
+    return code_of(caught.value)
 
 
 def test_whoever_stole_the_old_keys_signs_nothing_more(log: ForumLog) -> None:
@@ -202,7 +203,7 @@ def test_a_checkpoint_is_refused_once_its_entries_name_other_keys(log: ForumLog)
     check_keys(trusted, before, before)
     with pytest.raises(Misbehaviour) as caught:
         check_keys(trusted, before, history_of(log))
-    assert (caught.value.fault, caught.value.code) == (Fault.FORGE, "retired_key")
+    assert (caught.value.fault, code_of(caught.value)) == (Fault.FORGE, "retired_key")
     check_keys(trusted, history_of(log), before)
 
 
@@ -231,6 +232,37 @@ def test_a_history_begins_with_its_past(log: ForumLog) -> None:
     assert now.begins_with(before)
     assert not before.begins_with(now)
     assert not now.begins_with(other)
+
+
+def test_the_keys_that_a_log_gave_up_before_a_size(log: ForumLog) -> None:
+    log.say("membership.change_log", FORUM, FORUM, change_log_body("3"), TWO)
+    first, second, third = history_of(log).terms
+    given_up = {0: [], 3: [], 4: [first], 5: [first], 6: [second, first], 9: [second, first]}
+    assert {size: history_of(log).retired_before(size) for size in given_up} == given_up
+    assert third.log == history_of(log).current
+    keys = [key(name).public_key for name in ("log", "timestamp", "log 2", "timestamp 2", "log 3", "timestamp 3")]
+    assert list(history_of(log).public_keys()) == keys
+
+
+# -- what an operator hands over ---------------------------------------------------------------------------------
+
+
+def test_the_card_of_new_keys_is_what_the_admins_need() -> None:
+    card = log_card(log_of("2"), key("log 2"), key("timestamp 2"))
+    body = {name: getattr(card, name) for name in ("log_key", "log_key_proof", "timestamp_key", "timestamp_key_proof")}
+    assert card.origin == ORIGIN
+    log = forum_of_two_labs()
+    log.append(changing(log, change_log_body("3") | body, *TWO))
+    assert history_of(log).current == log_of("2")
+
+
+def test_a_cards_mark_tells_of_any_change_in_it() -> None:
+    card = log_card(log_of("2"), key("log 2"), key("timestamp 2"))
+    mark = mark_of(card)
+    assert re.fullmatch("[0-9a-f]{16}", mark)
+    assert mark_of(LogCard.model_validate_json(card.model_dump_json())) == mark
+    for name in ("origin", "log_key", "log_key_proof", "timestamp_key", "timestamp_key_proof"):
+        assert mark_of(card.model_copy(update={name: "other"})) != mark
 
 
 def test_the_log_goes_on_as_before(log: ForumLog) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 
 from sharing_protocol import merkle
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour
+from sharing_protocol.keys import decode_base64
 from sharing_protocol.merkle import CompactRange
 from sharing_protocol.tiles import (
     MAX_TREE_SIZE,
@@ -27,6 +28,7 @@ from sharing_protocol.tiles import (
     split_hashes,
     tiles_per_level,
 )
+from tests.protocol.refusals import code_of
 
 LEAVES = [hashlib.sha256(index.to_bytes(4, "big")).digest() for index in range(70_000)]
 
@@ -171,6 +173,21 @@ def test_there_is_no_prefix_of_nothing_or_everything(old: int, new: int) -> None
     with pytest.raises(ValueError, match="beginning"):
         merkle.prefix_proof(old, new, node)
     assert merkle.prefix_root(old, new, merkle.range_root(0, new, node), [node(0, 0)]) is None
+    assert merkle.prefix_root(4, 4, node(2, 0), [node(2, 0)]) is None
+
+
+def test_every_proof_of_every_small_tree_holds() -> None:
+    # Sizes just above a power of two take branches that few random sizes take.
+    roots = [plain_root(LEAVES[:size]) for size in range(36)]
+    for new in range(1, 36):
+        for index in range(new):
+            assert merkle.verify_inclusion(
+                LEAVES[index], index, new, merkle.inclusion_proof(index, new, node), roots[new]
+            )
+        for old in range(1, new):
+            proof = merkle.consistency_proof(old, new, node)
+            assert merkle.verify_consistency(old, new, roots[old], roots[new], proof)
+            assert merkle.prefix_root(old, new, roots[new], merkle.prefix_proof(old, new, node)) == roots[old]
 
 
 # -- tiles -------------------------------------------------------------------------------------------------------
@@ -241,7 +258,11 @@ def test_a_verified_tree_never_gives_a_wrong_node(data: st.DataObject, size: int
 
 
 def assert_altered(lie: Misbehaviour) -> None:
-    assert (lie.fault, lie.code) == (Fault.ALTER, "altered_tile")
+    assert (lie.fault, code_of(lie)) == (Fault.ALTER, "altered_tile")
+    assert lie.evidence
+    for path, data in lie.evidence.items():
+        assert isinstance(parse_path(path), Tile)
+        decode_base64(data, "the tile")
 
 
 @given(st.data(), sizes)
@@ -285,7 +306,7 @@ def test_entries_that_are_not_of_the_tree_are_refused(bundle: Bundle) -> None:
     for wrong in ([*leaves[:-1], flip(leaves[-1], 1)], [leaves[1], leaves[0], *leaves[2:]], leaves[::-1]):
         with pytest.raises(Misbehaviour) as caught:
             tree.check_leaves(bundle, wrong)
-        assert (caught.value.fault, caught.value.code) == (Fault.ALTER, "altered_entries")
+        assert (caught.value.fault, code_of(caught.value)) == (Fault.ALTER, "altered_entries")
     for other, count in ((bundle, len(leaves) - 1), (Bundle(2), 256), (Bundle(3, 1), 1)):
         with pytest.raises(ValueError, match="are not"):
             tree.check_leaves(other, leaves[:count])
@@ -309,7 +330,7 @@ def test_nodes_outside_the_tree_are_not_asked_for(height: int, index: int) -> No
 def test_a_tree_beyond_all_reason_is_refused() -> None:
     with pytest.raises(Malformed) as refused:
         VerifiedTree(MAX_TREE_SIZE + 1, merkle.EMPTY_ROOT, stored(1).__getitem__)
-    assert refused.value.code == "tree_too_large"
+    assert code_of(refused.value) == "tree_too_large"
 
 
 def test_the_empty_tree_has_no_tiles() -> None:
@@ -328,6 +349,14 @@ def test_a_full_tile_brings_the_one_above_it() -> None:
     assert tiles_per_level(256, 1) == (0, 1)
 
 
+@given(st.data(), sizes)
+def test_bundles_from_some_entry_on_are_those_that_hold_it_and_later_ones(data: st.DataObject, size: int) -> None:
+    start = data.draw(st.integers(0, size) | st.sampled_from(range(0, size + 1, TILE_WIDTH)))
+    every = bundles_between(0, size)
+    later = [bundle for bundle in every if bundle.index * TILE_WIDTH + bundle.width > start]
+    assert list(bundles_between(start, size)) == later
+
+
 # -- paths and bundles -------------------------------------------------------------------------------------------
 
 indices = st.one_of(st.integers(0, 2000), st.integers(0, 2**48))
@@ -339,6 +368,14 @@ places = st.one_of(st.builds(Tile, st.integers(0, 63), indices, widths), st.buil
 def test_a_place_has_one_path(place: Tile | Bundle) -> None:
     assert parse_path(place.path) == place
     assert place.path.endswith(f".p/{place.width}") is (place.width < TILE_WIDTH)
+
+
+def test_a_path_has_at_most_100_characters() -> None:
+    longest = Bundle(10**48, 1)
+    assert len(longest.path) == 100
+    assert parse_path(longest.path) == longest
+    with pytest.raises(Malformed):
+        parse_path(Bundle(10**48, 10).path)
 
 
 def test_the_path_of_the_specifications_example() -> None:
@@ -361,7 +398,7 @@ def test_the_path_of_the_specifications_example() -> None:
 def test_no_other_spelling_is_a_path(path: str) -> None:
     with pytest.raises(Malformed) as refused:
         parse_path(path)
-    assert refused.value.code == "bad_tile_path"
+    assert code_of(refused.value) == "bad_tile_path"
 
 
 @given(st.text("tile/0123456789x.penrs-", max_size=40))
@@ -393,7 +430,7 @@ def test_a_bundle_is_exactly_its_entries(written: list[bytes], data: st.DataObje
     ):
         with pytest.raises(Malformed) as refused:
             decode_bundle(altered, width)
-        assert refused.value.code == "bad_bundle"
+        assert code_of(refused.value) == "bad_bundle"
 
 
 def test_the_largest_entry_fits_and_a_larger_one_does_not() -> None:
@@ -406,4 +443,4 @@ def test_the_largest_entry_fits_and_a_larger_one_does_not() -> None:
 def test_a_tile_has_32_bytes_a_hash(length: int) -> None:
     with pytest.raises(Malformed) as refused:
         split_hashes(bytes(length), 1)
-    assert refused.value.code == "bad_tile"
+    assert code_of(refused.value) == "bad_tile"

@@ -12,6 +12,7 @@ from sharing_protocol.errors import Malformed
 from sharing_protocol.notes import MAX_NOTE_BYTES, Note, NoteSignature, SignatureType, VerifierKey
 from sharing_protocol.tiles import MAX_TREE_SIZE
 from tests.protocol.forum_log import AURORA, ORIGIN, key
+from tests.protocol.refusals import code_of
 
 lines = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 note_texts = st.lists(lines, min_size=1, max_size=5).map(lambda parts: "\n".join(parts) + "\n")
@@ -32,7 +33,7 @@ WITNESS = VerifierKey("witness.example", SignatureType.COSIGNATURE_V1, key("witn
 def malformed(data: bytes | str) -> None:
     with pytest.raises(Malformed) as refused:
         notes.parse(data if isinstance(data, bytes) else data.encode())
-    assert refused.value.code == "malformed_note"
+    assert code_of(refused.value) == "malformed_note"
 
 
 @given(some_notes)
@@ -92,7 +93,7 @@ def test_other_spellings_of_a_checkpoint(text: str) -> None:
     root = Checkpoint("", 0, bytes(32)).text.split("\n")[2]
     with pytest.raises(Malformed) as refused:
         checkpoints.parse_text(text.replace("{root}", root))
-    assert refused.value.code == "malformed_checkpoint"
+    assert code_of(refused.value) == "malformed_checkpoint"
 
 
 def test_a_checkpoint_of_the_largest_size() -> None:
@@ -147,7 +148,14 @@ VKEY = str(LOG)
 def test_what_is_no_verifier_key(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         VerifierKey.parse(text)
-    assert refused.value.code == "bad_vkey"
+    assert code_of(refused.value) == "bad_vkey"
+
+
+@pytest.mark.parametrize("name", ["", "with space", "a+b", "no\nbreak", "no\u2003break", "\x7f"])
+def test_no_key_goes_by_a_name_that_a_note_cannot_hold(name: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        VerifierKey(name, SignatureType.ED25519, key("Ada").public_key)
+    assert code_of(refused.value) == "bad_vkey"
 
 
 def test_a_line_by_the_same_name_with_another_id_is_unknown() -> None:

@@ -9,6 +9,7 @@ from sharing_protocol.errors import Malformed
 from sharing_protocol.keys import PrivateKey, decode_base64
 from sharing_protocol.notes import SignatureType, VerifierKey
 from tests.protocol.outside_vectors import json_vectors
+from tests.protocol.refusals import code_of
 
 
 def go_note(*lines: str) -> bytes:
@@ -25,7 +26,7 @@ def test_verifier_keys_that_go_refuses() -> None:
     for text in json_vectors("signed-note", "notes.json")["vkeys_bad"]:
         with pytest.raises(Malformed) as refused:
             VerifierKey.parse(text)
-        assert refused.value.code == "bad_vkey"
+        assert code_of(refused.value) == "bad_vkey"
 
 
 def test_notes_that_go_signed() -> None:
@@ -67,7 +68,7 @@ def test_notes_that_go_refuses() -> None:
     for rule, note in malformed.items():
         with pytest.raises(Malformed) as refused:
             notes.parse(note if isinstance(note, bytes) else note.encode())
-        assert refused.value.code == "malformed_note", rule
+        assert code_of(refused.value) == "malformed_note", rule
 
 
 def test_the_tree_note_of_go() -> None:

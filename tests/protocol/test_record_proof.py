@@ -31,6 +31,7 @@ from tests.protocol.forum_log import (
     pattern_body,
     signed,
 )
+from tests.protocol.refusals import code_of
 
 LOG_OF_FIVE = forum_with_records()
 SMALL = Tree.of(LOG_OF_FIVE)
@@ -60,7 +61,7 @@ def proven(index: int, *records: str) -> ProvenStatement:
 def unproven(proof: RecordProof | bytes, fingerprint: str = LOG_OF_FIVE.fingerprint) -> str:
     with pytest.raises((Unproven, Malformed)) as refused:
         verify(proof if isinstance(proof, bytes) else proof.encode(), fingerprint)
-    return refused.value.code
+    return code_of(refused.value)
 
 
 # -- what holds ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from sharing_protocol.keys import encode_base64
 from sharing_protocol.tlog_proof import MAX_STEPS, TlogProof
 from tests.protocol.excerpts import Tree
 from tests.protocol.forum_log import forum_of_two_labs
+from tests.protocol.refusals import code_of
 
 NOTE = Tree.of(forum_of_two_labs()).note()
 HASHES = st.binary(min_size=32, max_size=32)
@@ -56,11 +57,11 @@ REFUSED = {
 def test_everything_else_is_refused(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         tlog_proof.parse(text.encode())
-    assert refused.value.code == "malformed_tlog_proof"
+    assert code_of(refused.value) == "malformed_tlog_proof"
 
 
 def test_without_its_checkpoint_it_is_none() -> None:
     for tail in ("\n", "\nforum.example/log\n"):
         with pytest.raises(Malformed) as refused:
             tlog_proof.parse(f"c2sp.org/tlog-proof@v1\nindex 0\n{tail}".encode())
-        assert refused.value.code == "malformed_note"
+        assert code_of(refused.value) == "malformed_note"

@@ -26,6 +26,7 @@ from sharing_protocol.trust import (
 )
 from sharing_protocol.wire import Receipt
 from tests.protocol.forum_log import LOG, LOG_KEY, ORIGIN, TIMESTAMP_KEY, key
+from tests.protocol.refusals import code_of
 
 NOON = 1_772_366_400
 
@@ -78,7 +79,7 @@ def lie(
     """`told(*arguments)` must be caught as this lie, with this evidence."""
     with pytest.raises(Misbehaviour) as caught:
         told(*arguments)
-    assert (caught.value.fault, caught.value.code) == (fault, code)
+    assert (caught.value.fault, code_of(caught.value)) == (fault, code)
     assert list(caught.value.evidence) == list(evidence)
     return caught.value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 
 import pytest
@@ -31,6 +32,7 @@ from tests.protocol.forum_log import (
     revoke_body,
 )
 from tests.protocol.outside_vectors import json_vectors
+from tests.protocol.refusals import code_of
 
 ADMINS = ["Ada", "Ben"]
 
@@ -124,6 +126,7 @@ REFUSED = {
     "a quorum of two": (f"{DEFINED}quorum X Y\n", "line 4: a line reads"),
     "two URLs": (f"witness X {X} https://a https://b\nquorum X\n", "line 1: a line reads"),
     "another blank": (f"{DEFINED}quorum\u00a0X\n", "line 4: a line reads"),
+    "another blank at the end": (f"{DEFINED}quorum X\u2003\n", "line 4: "),
     "a carriage return": ("quorum none\r\n", "line 1: it has control characters"),
     "a delete": ("quorum none\x7f\n", "line 1: it has control characters"),
     "no newline at the end": ("quorum none", "does not end in a newline"),
@@ -137,13 +140,27 @@ REFUSED = {
 def test_what_the_specification_does_not_allow_is_refused(text: str, why: str) -> None:
     with pytest.raises(Malformed) as refused:
         read(text)
-    assert refused.value.code == "bad_policy"
+    assert code_of(refused.value) == "bad_policy"
     assert why in refused.value.detail
 
 
 def test_a_policy_is_bounded() -> None:
-    with pytest.raises(Malformed, match="at most"):
-        witness_policy.parse_text(b"#" * witness_policy.MAX_POLICY_BYTES + b"\n")
+    end = b"\nquorum none\n"
+    assert read("#" * (witness_policy.MAX_POLICY_BYTES - len(end)) + end.decode()).quorum == "none"
+    with pytest.raises(Malformed, match="at most") as refused:
+        read("#" * (witness_policy.MAX_POLICY_BYTES - len(end) + 1) + end.decode())
+    assert code_of(refused.value) == "bad_policy"
+
+
+def test_a_policy_has_at_most_1024_groups() -> None:
+    def chain(count: int) -> str:
+        names = ["X", *(f"g{number}" for number in range(count))]
+        lines = [f"group {name} any {before}\n" for before, name in itertools.pairwise(names)]
+        return f"witness X {X}\n{''.join(lines)}quorum {names[-1]}\n"
+
+    assert read(chain(1024)).is_met({X})
+    with pytest.raises(Malformed, match="line 1026: more than 1024"):
+        read(chain(1025))
 
 
 # -- every policy and every set of cosigners -----------------------------------------------------------------------
@@ -240,12 +257,16 @@ def test_rules_about_members_are_words(text: str, rule: MembersRule) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0 of members\n", "02 of members\n", "Majority\n", "majority of members\n", "-1 of members\n"]
-)
+    "text",
+    [
+        "0 of members\n", "02 of members\n", "Majority\n", "majority of members\n", "-1 of members\n",
+        "Xmajority\n", "majority\u2003\n", "\u00a02 of members\n",
+    ],
+)  # fmt: skip
 def test_other_words_are_no_rule(text: str) -> None:
     with pytest.raises(Malformed) as refused:
         witness_policy.parse(text.encode())
-    assert refused.value.code == "bad_policy"
+    assert code_of(refused.value) == "bad_policy"
 
 
 def test_a_majority_is_of_all_active_labs_with_a_witness_key_or_without() -> None:
