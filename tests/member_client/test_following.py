@@ -390,6 +390,24 @@ def test_a_receipt_that_the_log_does_not_honour_is_a_broken_promise(lab: Lab, hu
     assert caught.value.misbehaviour.fault is Fault.FORK
 
 
+def test_tiles_altered_while_a_receipt_is_checked_are_no_broken_promise(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    receipt = {
+        "index": 4,
+        "entry": leaf_hash(hub.entries[4]).hex(),
+        "inclusion_proof": [],
+        "checkpoint": hub.checkpoint(hub.entries[:5]).decode(),
+        "already_logged": False,
+    }
+    with lab.store.transaction():
+        lab.store.put_receipt(leaf_hash(hub.entries[4]).hex(), 4, json.dumps(receipt))
+    hub.lie = lambda path, answer: Answer(200, bytes(len(answer.content))) if path.startswith("/tile/0/") else answer
+    caught = lab.refused_with(Fault.ALTER, "altered_tile")
+    assert "receipt" not in json.loads(caught.evidence.read_text())["documents"]
+    hub.lie = lambda path, answer: answer
+    assert lab.sync().cursor == log.size
+    assert not lab.store.unsettled_receipts()
+
+
 def test_a_signed_payload_under_another_envelope_type_is_rejected(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
     document = payload(log.next("pattern", PATTERN, AURORA, pattern_body()))
     made = signed(log.next("pattern", PATTERN, AURORA, pattern_body()), "Aurora analyst")
