@@ -161,6 +161,26 @@ def test_keys_that_nobody_named_are_a_forgery(lab: Lab, late: Lab, hub: LyingHub
     assert lab.sync().cursor == log.size
 
 
+def test_keys_that_nobody_named_sign_nothing_that_is_read_already(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    hub.keys = pair("2")
+    for size in (log.size, log.size - 1):
+        hub.shown = size
+        hub.requests.clear()
+        lab.refused_with(Fault.FORGE, "unsigned_checkpoint")
+        assert hub.requests == ["/checkpoint"]  # there is no entry left that could name them
+
+
+@pytest.mark.parametrize("who", ["lab", "late"])
+def test_both_new_keys_have_to_sign(who: str, hub: LyingHub, log: ForumLog, request: pytest.FixtureRequest) -> None:
+    member: Lab = request.getfixturevalue(who)
+    exchange(log, hub, "2")
+    hub.keys = key("log 2"), TIMESTAMP_KEY
+    caught = member.refused_with(Fault.FORGE, "unsigned_checkpoint")
+    assert "the log's timestamp key did not cosign the checkpoint" in str(caught)
+    hub.keys = pair("2")
+    assert member.sync().cursor == log.size
+
+
 def test_keys_that_too_few_admins_named_are_a_forgery(lab: Lab, late: Lab, hub: LyingHub, log: ForumLog) -> None:
     document = log.next("membership.change_log", FORUM, FORUM, change_log_body("2"))
     made = signed(document, *TWO)

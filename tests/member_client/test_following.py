@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from member_client import hub_connection
 from member_client.errors import HubUnreachable, VerificationFailed
 from member_client.sync.following import acknowledge
+from sharing_protocol import wire
 from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault
 from sharing_protocol.merkle import leaf_hash
@@ -413,6 +414,60 @@ def test_a_signed_payload_under_another_envelope_type_is_rejected(lab: Lab, hub:
     made = signed(log.next("pattern", PATTERN, AURORA, pattern_body()), "Aurora analyst")
     hub.entries.append(Envelope(document, "text/plain", made.signatures).encode())
     assert [entry.code for entry in lab.sync().rejected] == ["unsupported_payload_type"]
+
+
+# -- a hub that has forgotten ----------------------------------------------------------------------------------
+
+
+def halted(code: str) -> Callable[[str, Answer], Answer]:
+    problem = wire.Problem(
+        type=wire.PROBLEM_TYPE_PREFIX + code, title=code, status=503, code=code, detail="", request_id=""
+    )
+    told = Answer(503, problem.model_dump_json().encode(), {"Content-Type": wire.PROBLEM_MEDIA_TYPE})
+    return lambda path, answer: told
+
+
+@pytest.mark.parametrize("code", sorted(wire.HALTED))
+def test_a_hub_that_forgot_is_shown_what_it_signed(lab: Lab, hub: LyingHub, log: ForumLog, code: str) -> None:
+    hub.lie = halted(code)
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert hub.reminded == []  # of nothing, by who knows nothing
+    hub.lie = lambda path, answer: answer
+    lab.sync()
+    trusted = lab.store.trusted()
+    assert trusted is not None
+    hub.lie = halted(code)
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert hub.reminded == [trusted.note]
+    receipt = {
+        "index": log.size,
+        "entry": leaf_hash(b"promised").hex(),
+        "inclusion_proof": [],
+        "checkpoint": hub.checkpoint([*hub.entries, b"promised"]).decode(),
+        "already_logged": False,
+    }
+    with lab.store.transaction():
+        lab.store.put_receipt(leaf_hash(b"promised").hex(), log.size, json.dumps(receipt))
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert hub.reminded[1:] == [receipt["checkpoint"]]  # the largest of all
+
+
+def test_a_hub_that_rolled_back_or_forked_is_shown_what_it_signed(lab: Lab, hub: LyingHub) -> None:
+    lab.sync()
+    trusted = lab.store.trusted()
+    assert trusted is not None
+    hub.shown = len(hub.entries) - 1
+    lab.refused_with(Fault.ROLL_BACK, "rolled_back")
+    hub.shown, hub.entries[-1] = None, flip(hub.entries[-1])
+    lab.refused_with(Fault.FORK, "forked")
+    assert hub.reminded == [trusted.note] * 2
+    hub.lie = lambda path, answer: Answer(503, b"busy")
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert len(hub.reminded) == 2
 
 
 # -- a network that interferes ---------------------------------------------------------------------------------

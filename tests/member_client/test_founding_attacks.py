@@ -11,6 +11,7 @@ import pytest
 from member_client.errors import HubUnreachable, InvalidInput
 from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault
+from sharing_protocol.keys import decode_base64
 from sharing_protocol.tiles import encode_bundle
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import Answer, Lie, LyingHub
@@ -80,6 +81,16 @@ def test_a_log_that_does_not_begin_with_a_founding_statement_is_forged(lab: Lab,
         hub.entries = [first, *entries_of(log)[1:]]
         hub.lie = at_first_contact(entries_of(log)[0])
         lab.refused_with(Fault.FORGE, "wrong_forum")
+
+
+def test_what_has_the_pinned_hash_and_founds_nothing_is_forged(tmp_path: Path, hub: LyingHub, log: ForumLog) -> None:
+    later = signed({**json.loads(log.entries[0].payload), "schema": 2}, "Ada", "Ben")
+    hub.entries[0] = later.encode()
+    lab = Lab(tmp_path / "lab", hub, later.payload_sha256)
+    caught = lab.refused_with(Fault.FORGE, "not_founded")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert decode_base64(kept["bundle"], "the bundle") == encode_bundle(hub.entries[:1])
+    lab.store.close()
 
 
 def test_the_genuine_founding_statement_without_its_signatures_is_forged(

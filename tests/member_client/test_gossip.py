@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from member_client.errors import HubUnreachable
 from member_client.gossip import MAX_EVIDENCE, MAX_FILES
 from sharing_protocol import checkpoints
 from sharing_protocol.checkpoints import Checkpoint
@@ -16,7 +17,7 @@ from sharing_protocol.errors import Fault
 from sharing_protocol.notes import MAX_NOTE_BYTES
 from tests.member_client.command import Command, settle
 from tests.member_client.follower import Lab, entries_of, many_patterns
-from tests.member_client.lying_hub import LyingHub
+from tests.member_client.lying_hub import Answer, LyingHub
 from tests.member_client.test_evidence_files import proven
 from tests.protocol.forum_log import ORIGIN, TIMESTAMP_KEY, ForumLog, forum_of_two_labs, key
 
@@ -126,6 +127,29 @@ def test_two_other_labs_notes_are_compared_even_beyond_what_is_stored_here(
     found, [file] = standings(command, home, notes.true(SIZE), notes.false(SIZE), code=5)
     assert found == ["contradicts", "contradicts"]
     proven(command, file, log, Fault.FORK)
+
+
+def test_a_home_that_has_not_read_all_of_its_own_checkpoint_accuses_nobody_yet(
+    tmp_path: Path, command: Command
+) -> None:
+    log = many_patterns(forum_of_two_labs(), 300)
+    with LyingHub(entries_of(log)) as hub:
+        lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+        hub.lie = lambda path, answer: Answer(500) if path.startswith("/tile/entries/001") else answer
+        with pytest.raises(HubUnreachable):
+            lab.sync(bundles_per_batch=1)
+        home, notes = settle(lab), Notes(tmp_path, hub)
+        files = notes.true(200), notes.false(200)
+        assert standings(command, home, *files, code=5)[0] == ["contradicts"] * 2
+        assert standings(command, home, files[0]) == (["agrees"], [])
+        assert standings(command, home, files[1]) == (["undecided"], [])
+        assert "not stored whole" in command("gossip", "compare", files[1], "--home", home)
+        hub.lie = lambda path, answer: answer
+        lab.sync()
+        lab.store.close()
+        found, [file] = standings(command, home, files[1], code=5)
+        assert found == ["contradicts"]
+        proven(command, file, log, Fault.FORK)
 
 
 def test_what_cannot_be_decided_is_said_and_accuses_nobody(home: Path, command: Command, notes: Notes) -> None:

@@ -32,6 +32,7 @@ from tests.member_client.witness_forum import branch, cosign, cosigned, forum_of
 from tests.protocol.forum_log import (
     AURORA,
     LOG,
+    ORIGIN,
     ForumLog,
     key,
     revoke_body,
@@ -150,6 +151,75 @@ def test_a_home_that_forgot_what_it_cosigned_learns_it_from_the_hub(aurora: Lab,
     assert report.witness.warning == ""
 
 
+def test_what_was_cosigned_since_by_keys_of_a_later_log_accuses_nobody(
+    aurora: Lab, hub: LyingHub, log: ForumLog
+) -> None:
+    """Another machine of the lab is further: the log has exchanged its keys there. This one was shown less."""
+    aurora.sync()
+    further = checkpoints.sign(Checkpoint(ORIGIN, log.size + 1, bytes(32)), key("log 2"))
+    hub.cosigned = [str(checkpoints.cosign(further, AURORA, key("Aurora witness"), int(time.time())))]
+    report = aurora.sync()
+    assert report.witness is not None
+    assert (report.witness.problem, report.witness.warning) == ("", "")
+    kept = aurora.witness_key().last()
+    assert kept is not None
+    # After it there is what the hub knows too, and that is looked at.
+    hub.cosigned.append(cosign(hub, "Aurora", branch(log, log.size - 1)[: log.size]))
+    del hub.cosigned[0]
+    aurora.refused_with(Fault.FORK, "forked")
+
+
+@pytest.mark.parametrize("of_another_log", [True, False])
+def test_what_the_hub_only_pretends_was_cosigned_is_a_forgery(
+    aurora: Lab, hub: LyingHub, log: ForumLog, of_another_log: bool
+) -> None:
+    aurora.sync()
+    if of_another_log:
+        note = checkpoints.sign(Checkpoint(ORIGIN, log.size, bytes(32)), key("Mallory"))
+        hub.cosigned = [str(checkpoints.cosign(note, AURORA, key("Aurora witness"), int(time.time())))]
+        aurora.refused_with(Fault.FORGE, "unsigned_checkpoint")
+    else:
+        made = notes.parse(hub.cosigned[0].encode())
+        line = made.signatures[-1]
+        forged = notes.NoteSignature(line.name, line.key_id, line.value[:-1] + bytes([line.value[-1] ^ 1]))
+        hub.cosigned = [str(notes.Note(made.text, (*made.signatures[:-1], forged)))]
+        hub.lie = lambda path, answer: Answer(200, honest) if path == "/checkpoint" else answer
+        honest = hub.checkpoint().replace(hub.cosigned[0].encode().splitlines()[-1] + b"\n", b"")
+        aurora.refused_with(Fault.FORGE, "bad_note_signature")
+
+
+def test_a_broken_line_in_this_labs_name_is_mended(aurora: Lab, hub: LyingHub) -> None:
+    """The hub shows what it was sent, but damaged: it is sent again."""
+    aurora.sync()
+    [sent] = hub.cosigned
+    line = sent.splitlines()[-1]
+    damaged = hub.checkpoint().decode().replace(line, line[:-8] + "AAAAAAA=")
+    assert damaged != hub.checkpoint().decode()
+    hub.lie = lambda path, answer: Answer(200, damaged.encode()) if path == "/checkpoint" else answer
+    hub.cosigned = []
+    report = aurora.sync()
+    assert report.witness is not None
+    assert report.witness.problem == ""
+    assert hub.cosigned == [sent]
+
+
+def test_what_another_run_cosigned_meanwhile_is_not_gone_behind(
+    hub: LyingHub, log: ForumLog, tmp_path: Path, connection: HubConnection
+) -> None:
+    """Two runs of one home: the slower one has checked before the other cosigned more, and comes after it."""
+    signer = key("Aurora witness")
+    witness = WitnessKey(witness_key(AURORA, signer.public_key), tmp_path / "cosigned", lambda: signer)
+    logs, older = LogHistory.of(LOG), open_checkpoint(hub.checkpoint(), LOG)
+    slow = Witness(connection, [witness], cosigns=True)
+    slow.check(older, VerifiedTree(log.size, older.checkpoint.root, connection.tile), logs)
+    grow(hub, log)
+    Witness(connection, [witness], cosigns=True).cosign(open_checkpoint(hub.checkpoint(), LOG), logs, log.membership)
+    slow.cosign(older, logs, log.membership)
+    assert slow.report is not None
+    assert (slow.report.cosigned, slow.report.problem) == (None, "a smaller tree than the last is not cosigned")
+    assert cosigned(hub) == [("Aurora", log.size)]
+
+
 @pytest.mark.parametrize("remembers", [True, False])
 def test_a_forgotten_cosignature_of_another_history_is_evidence(
     aurora: Lab, hub: LyingHub, log: ForumLog, remembers: bool
@@ -222,6 +292,17 @@ def test_an_answer_from_before_another_run_went_further_accuses_nobody(
     with pytest.raises(VerificationFailed) as caught:
         aurora.sync(note=early)
     assert caught.value.misbehaviour.fault is Fault.ROLL_BACK
+
+
+def test_an_answer_that_came_already_is_not_asked_for_again(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
+    aurora.sync()
+    grow(hub, log)
+    hub.requests.clear()
+    assert aurora.sync(note=hub.checkpoint()).cursor == log.size
+    assert "/checkpoint" not in hub.requests
+    hub.requests.clear()
+    assert aurora.sync(note=hub.checkpoint()).cursor == log.size  # nothing new is an answer, too
+    assert "/checkpoint" not in hub.requests
 
 
 class Killed(BaseException):
