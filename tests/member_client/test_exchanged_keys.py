@@ -255,6 +255,15 @@ def test_the_old_keys_do_not_sign_what_takes_them_away(
     assert member.sync().cursor == log.size
 
 
+def test_the_statement_may_be_the_first_of_its_bundle(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    many_patterns_after(log, 246)
+    exchange(log, hub, "2")
+    hub.keys = OLD
+    caught = lab.refused_with(Fault.FORGE, "retired_key")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert kept["entry"].encode() == log.entries[256].encode()
+
+
 @pytest.mark.parametrize("who", ["lab", "late"])
 def test_nothing_stays_of_a_long_run_that_ends_with_the_exchange(
     who: str, hub: LyingHub, log: ForumLog, request: pytest.FixtureRequest

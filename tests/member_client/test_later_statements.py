@@ -102,6 +102,11 @@ def a_key_of_a_lab_that_changed(log: ForumLog) -> tuple[Envelope, Envelope]:
     return before, signed(document, "A key that it registered")
 
 
+def a_key_of_a_lab_in_a_forum_that_changed(log: ForumLog) -> tuple[Envelope, Envelope]:
+    document = log.next("pattern", identifier("pattern", 0x777), AURORA, pattern_body())
+    return later(log, FORUM, FORUM, "Ada"), signed(document, "A key that the admins registered")
+
+
 def an_admin_of_a_forum_that_changed(log: ForumLog) -> tuple[Envelope, Envelope]:
     before = later(log, FORUM, FORUM, "Ada")
     return before, signed(log.next("membership.suspend", BOREAL, FORUM, {"reason": "Agreed"}), "A new admin", "Ada")
@@ -112,6 +117,7 @@ RESTING: dict[str, tuple[Callable[[ForumLog], tuple[Envelope, Envelope]], str]] 
     "a withdrawal of it": (a_withdrawal_of_it, "previous_mismatch"),
     "a sighting of it": (a_sighting_of_it, "unknown_record"),
     "a key of a lab that changed": (a_key_of_a_lab_that_changed, "unknown_key"),
+    "a key of a lab in a forum that changed": (a_key_of_a_lab_in_a_forum_that_changed, "unknown_key"),
     "an admin of a forum that changed": (an_admin_of_a_forum_that_changed, "unknown_key"),
 }
 
@@ -130,6 +136,7 @@ def test_what_rests_on_a_later_statement_accuses_nobody(
     report = lab.sync()
     assert (report.rejected, report.evidence) == ([], [])
     [_, refused] = lab.store.refused(log.size)
+    assert refused.type == json.loads(resting.payload)["type"]
     assert f"rests on entry {log.size}, which this version does not understand" in refused.reason
     assert lab.store.membership() == log.membership
 
@@ -148,6 +155,7 @@ def test_what_rests_on_nothing_unread_is_rejected_as_ever(lab: Lab, log: ForumLo
     before, resting = the_next_version(log)
     elsewhere = later(log, SIGHTING, BOREAL, "Boreal analyst")
     assert verdicts(lab, elsewhere, resting) == [UNREAD, ("rejected", "version_gap")]
+    assert lab.store.refused(log.size + 1)[0].type == "pattern"
     [signature] = resting.signatures
     forged = Envelope(resting.payload, STATEMENT_TYPE, (Signature(signature.key_id, bytes(64)),))
     wrong_form = signed({**json.loads(resting.payload), "extra": 1}, "Aurora analyst")
