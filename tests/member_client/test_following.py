@@ -27,6 +27,7 @@ from tests.protocol.forum_log import (
     BOREAL,
     FORUM,
     PATTERN,
+    Document,
     ForumLog,
     admit_body,
     forum_of_two_labs,
@@ -320,6 +321,24 @@ def a_forged_signature(log: ForumLog) -> Envelope:
     return Envelope(genuine.payload, STATEMENT_TYPE, (Signature(signature.key_id, bytes(64)),))
 
 
+def withdrawn(log: ForumLog) -> Document:
+    """What could withdraw the record once more."""
+    record = identifier("pattern", 0x1000)
+    withdrawal = withdrawal_body(record_reference(log.head(record)))
+    log.say("withdrawal", identifier("withdrawal", 1), AURORA, withdrawal, ["Aurora analyst"])
+    return withdrawal
+
+
+def a_revision_of_what_was_withdrawn(log: ForumLog) -> Envelope:
+    withdrawn(log)
+    return signed(log.next("pattern", identifier("pattern", 0x1000), AURORA, pattern_body()), "Aurora analyst")
+
+
+def a_second_withdrawal(log: ForumLog) -> Envelope:
+    again = withdrawn(log)
+    return signed(log.next("withdrawal", identifier("withdrawal", 2), AURORA, again), "Aurora analyst")
+
+
 def an_unknown_field(log: ForumLog) -> Envelope:
     return signed({**log.next("pattern", PATTERN, AURORA, pattern_body()), "extra": 1}, "Aurora analyst")
 
@@ -330,6 +349,8 @@ INTRUDERS: dict[str, tuple[Callable[[ForumLog], Envelope], str]] = {
     "a threshold short by one": (one_admin_too_few, "insufficient_signatures"),
     "another lab's record": (another_labs_record, "not_the_author"),
     "two records of one version": (a_version_conflict, "version_conflict"),
+    "a revision of what was withdrawn": (a_revision_of_what_was_withdrawn, "withdrawn"),
+    "a second withdrawal": (a_second_withdrawal, "withdrawn"),
     "a forged signature": (a_forged_signature, "bad_signature"),
     "an unknown field": (an_unknown_field, "invalid_statement"),
 }

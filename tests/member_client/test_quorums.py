@@ -117,7 +117,9 @@ def test_witnesses_with_a_policy_of_their_own_do_not_wait_for_each_other(
     assert [lab.sync().cursor for lab in labs] == [0, log.size, log.size]
     assert labs[0].sync().cursor == log.size
     grow(hub, log)
+    hub.requests.clear()
     assert [lab.sync().cursor for lab in labs] == [log.size - 1, log.size, log.size]
+    assert hub.requests.count("POST /cosignatures") == len(labs)
 
 
 def test_one_short_of_the_quorum_is_too_few(wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog) -> None:

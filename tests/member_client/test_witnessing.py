@@ -409,10 +409,40 @@ def test_a_damaged_memory_is_never_taken_for_none(aurora: Lab, hub: LyingHub) ->
 
 
 def test_a_key_that_is_not_registered_or_revoked_cosigns_nothing(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
-    revoked = revoke_body("Aurora witness")
+    revoked, before = revoke_body("Aurora witness"), log.membership
     log.say("membership.revoke_key", AURORA, AURORA, revoked, ["Aurora owner"])
     hub.entries = entries_of(log)
     report = aurora.sync()
     assert report.witness is not None
     assert (report.witness.cosigned, hub.cosigned) == (None, [])
-    assert not Witness(None, [aurora.witness_key()], cosigns=True).is_registered(Membership())  # type: ignore[arg-type] # it asks nobody
+    for cosigns, state, registered in ((True, Membership(), False), (True, before, True), (False, Membership(), True)):
+        asks_nobody = Witness(None, [aurora.witness_key()], cosigns=cosigns)  # type: ignore[arg-type]
+        assert asks_nobody.is_registered(state) is registered
+
+
+def test_a_home_that_is_not_to_cosign_is_still_held_to_what_it_cosigned(
+    aurora: Lab, hub: LyingHub, log: ForumLog, connection: HubConnection
+) -> None:
+    aurora.sync()
+    newest, logs = open_checkpoint(hub.checkpoint(hub.entries[:-1]), LOG), LogHistory.of(LOG)
+    hub.cosigned, tree = [], VerifiedTree(log.size - 1, newest.checkpoint.root, connection.tile)
+    hub.requests.clear()
+    silent = Witness(connection, [aurora.witness_key()])
+    with pytest.raises(Misbehaviour) as caught:
+        silent.check(newest, tree, logs)
+    assert caught.value.fault is Fault.ROLL_BACK
+    newest = open_checkpoint(hub.checkpoint(), LOG)
+    silent.check(newest, VerifiedTree(log.size, newest.checkpoint.root, connection.tile), logs)
+    silent.cosign(newest, logs, log.membership)
+    assert silent.report is None
+    assert not [path for path in hub.requests if "cosignatures" in path]
+
+
+def test_a_home_without_a_witness_key_cosigns_nothing(hub: LyingHub, log: ForumLog, connection: HubConnection) -> None:
+    newest, logs = open_checkpoint(hub.checkpoint(), LOG), LogHistory.of(LOG)
+    keyless = Witness(connection, cosigns=True)
+    keyless.check(newest, VerifiedTree(log.size, newest.checkpoint.root, connection.tile), logs)
+    keyless.cosign(newest, logs, log.membership)
+    assert keyless.report is not None
+    assert (keyless.report.cosigned, keyless.report.problem) == (None, "")
+    assert hub.requests == []
