@@ -61,7 +61,7 @@ def another_forum() -> list[bytes]:
 def at_first_contact(entry: bytes) -> Lie:
     """Show this entry to whoever asks for entry 0 alone, as a client does that knows nothing yet."""
     content = encode_bundle([entry])
-    return lambda path, answer: Answer(200, content) if path.endswith("/000.p/1") else answer
+    return lambda path, answer: Answer(200, content) if path == "/tile/entries/000.p/1" else answer
 
 
 def test_a_log_of_another_forum_behind_the_genuine_founding_statement_is_forged(
@@ -74,6 +74,21 @@ def test_a_log_of_another_forum_behind_the_genuine_founding_statement_is_forged(
     kept = json.loads(failure.evidence.read_text())["documents"]
     assert kept["entry"] == hub.entries[0].decode()
     assert kept["checkpoint"].startswith("forum.example/log\n3\n")
+
+
+@pytest.mark.parametrize("withholds", [True, False])
+def test_a_hub_that_withholds_the_proof_of_it_is_refused_all_the_same(
+    lab: Lab, hub: LyingHub, log: ForumLog, withholds: bool
+) -> None:
+    hub.entries = [*another_forum(), *(b"entry %d" % number for number in range(300))]
+    behind_the_genuine = at_first_contact(entries_of(log)[0])
+    hub.lie = lambda path, answer: (
+        Answer(404) if withholds and path == "/tile/0/000" else behind_the_genuine(path, answer)
+    )
+    failure = lab.refused_with(Fault.FORGE, "wrong_forum")
+    kept = json.loads(failure.evidence.read_text())["documents"]
+    assert kept["entry"] == hub.entries[0].decode()
+    assert ("inclusion_proof" in kept, "index" in kept) == (not withholds, not withholds)
 
 
 def test_a_log_that_does_not_begin_with_a_founding_statement_is_forged(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
