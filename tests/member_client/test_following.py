@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from member_client import hub_connection
 from member_client.errors import HubUnreachable, VerificationFailed
 from member_client.sync.following import acknowledge
+from member_client.sync.store import state_of
 from sharing_protocol import wire
 from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault
@@ -25,6 +27,7 @@ from tests.member_client.lying_hub import Answer, LyingHub
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
+    CREATED,
     FORUM,
     PATTERN,
     Document,
@@ -32,6 +35,7 @@ from tests.protocol.forum_log import (
     admit_body,
     forum_of_two_labs,
     identifier,
+    key,
     lab_keys,
     pattern_body,
     payload,
@@ -105,6 +109,31 @@ def test_revised_withdrawn_and_sighted_records_are_told_apart(lab: Lab, hub: Lyi
         (2, 2, log.size - 1),
     ]
     assert [version.id for version in lab.store.versions(refers_to=PATTERN, type="sighting")] == [sighting]
+
+
+def test_what_is_listed_of_a_record_is_what_its_lab_said(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    body = pattern_body(severity="low", marking="green", techniques=["AML.T0024.002", "AML.T0040"])
+    entry = log.say("pattern", PATTERN, AURORA, body, ["Aurora analyst"]).head.entry
+    hub.entries = entries_of(log)
+    lab.sync()
+    [version] = lab.store.versions(id=PATTERN)
+    assert (version.index, version.version, version.entry) == (log.size - 1, 1, entry)
+    assert (version.author, version.signer) == (AURORA, key("Aurora analyst").public_key.key_id)
+    for name in ("kind", "title", "severity", "marking", "valid_from", "valid_until"):
+        assert getattr(version, name) == body[name], name
+    assert (version.created, version.techniques) == (CREATED, ("AML.T0024.002", "AML.T0040"))
+
+
+@pytest.mark.parametrize(
+    ("day", "state"),
+    [(date(2026, 2, 28), "not yet valid"), (date(2026, 3, 1), "active"), (date(2026, 9, 1), "expired")],
+)
+def test_a_record_is_in_force_from_its_first_day_until_its_last(lab: Lab, day: date, state: str) -> None:
+    lab.sync()
+    version = lab.store.versions(type="pattern")[0]
+    assert (version.valid_from, version.valid_until) == ("2026-03-01T00:00:00Z", "2026-09-01T00:00:00Z")
+    moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    assert state_of(version, lab.store.membership(), moment) == state
 
 
 def test_however_the_log_grew_the_store_is_the_same(
