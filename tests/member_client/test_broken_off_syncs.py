@@ -104,3 +104,4 @@ def test_how_far_the_hubs_clock_is_ahead_is_told(lab: Lab, hub: LyingHub) -> Non
     now = time.time()
     hub.clock = lambda: now + 200
     assert abs(lab.sync(clock=lambda: now).skew - 200) < 2
+    assert abs(lab.sync(clock=lambda: now + 500).checkpoint_age - 300) < 2

@@ -29,6 +29,7 @@ from tests.protocol.forum_log import (
     BOREAL,
     CREATED,
     FORUM,
+    ORIGIN,
     PATTERN,
     Document,
     ForumLog,
@@ -219,7 +220,10 @@ ALTERATIONS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 @pytest.mark.parametrize("change", ALTERATIONS.values(), ids=ALTERATIONS)
 def test_changed_entries_are_refused(lab: Lab, hub: LyingHub, change: Callable[[list[bytes]], list[bytes]]) -> None:
     hub.lie = change_bundle(change)
-    lab.refused_with(Fault.ALTER, "altered_entries")
+    caught = lab.refused_with(Fault.ALTER, "altered_entries")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert kept.keys() == {"path", "bundle", "checkpoint"}
+    assert kept["checkpoint"].startswith(f"{ORIGIN}\n{len(hub.entries)}\n")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +250,7 @@ def test_an_altered_tile_is_refused(lab: Lab, hub: LyingHub) -> None:
         Answer(200, bytes([answer.content[0] ^ 1]) + answer.content[1:]) if path.startswith("/tile/0/") else answer
     )
     lab.refused_with(Fault.ALTER, "altered_tile")
+    assert hub.reminded == []
 
 
 def test_a_dropped_entry_is_a_fork(lab: Lab, hub: LyingHub) -> None:

@@ -295,6 +295,9 @@ def test_an_idle_log_stays_believed_while_it_is_cosigned_anew(
         report = wary.sync(clock=hub.clock)
         assert (report.cursor, report.waiting) == (log.size, "")
         assert report.checkpoint_age < 2
+        trusted = wary.store.trusted()
+        assert trusted is not None
+        assert trusted.timestamp >= int(moment), "its age counts from the newest cosignatures"
 
 
 def test_cosignatures_of_the_future_count_for_nothing(wary: Lab, hub: LyingHub) -> None:

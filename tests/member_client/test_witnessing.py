@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from member_client.errors import InvalidInput, VerificationFailed
+from member_client.errors import HubUnreachable, InvalidInput, VerificationFailed
 from member_client.hub_connection import HubConnection
 from member_client.sync.cosigning import RENEW_SECONDS, Witness, WitnessKey
 from member_client.sync.store import Store
@@ -28,6 +28,7 @@ from sharing_protocol.trust import TrustedCheckpoint, open_checkpoint
 from sharing_protocol.witnesses import witness_key
 from tests.member_client.follower import Lab, entries_of
 from tests.member_client.lying_hub import Answer, LyingHub
+from tests.member_client.test_following import halted
 from tests.member_client.witness_forum import branch, cosign, cosigned, forum_of_witnesses, grow
 from tests.protocol.forum_log import (
     AURORA,
@@ -292,6 +293,27 @@ def test_an_answer_from_before_another_run_went_further_accuses_nobody(
     with pytest.raises(VerificationFailed) as caught:
         aurora.sync(note=early)
     assert caught.value.misbehaviour.fault is Fault.ROLL_BACK
+
+
+def test_nor_does_one_at_a_home_that_cosigns_nothing(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
+    aurora.cosigns = False
+    early = hub.checkpoint()
+    grow(hub, log)
+    aurora.sync()
+    assert aurora.sync(note=early).cursor == log.size
+
+
+def test_a_hub_that_forgot_is_shown_what_was_cosigned_though_the_store_is_new(aurora: Lab, hub: LyingHub) -> None:
+    aurora.sync()
+    kept = aurora.witness_key().last()
+    assert kept is not None
+    aurora.store.close()
+    (aurora.home / "store.sqlite").unlink()
+    aurora.store = Store(aurora.home / "store.sqlite")
+    hub.lie = halted("log_rolled_back")
+    with pytest.raises(HubUnreachable):
+        aurora.sync()
+    assert hub.reminded == [kept.note]
 
 
 def test_an_answer_that_came_already_is_not_asked_for_again(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
