@@ -301,6 +301,7 @@ def test_a_withheld_entry_is_named_so(lab: Lab, hub: LyingHub) -> None:
 def test_another_forum_is_refused_at_first_contact(tmp_path: Path, hub: LyingHub) -> None:
     stranger = Lab(tmp_path / "stranger", hub, "0" * 64)
     stranger.refused_with(Fault.FORGE, "wrong_forum")
+    assert hub.requests == ["/tile/entries/000.p/1"]  # none of its keys was taken for the log's
     stranger.store.close()
 
 

@@ -139,9 +139,12 @@ def test_a_store_of_another_forum_is_not_followed_further(tmp_path: Path, hub: L
     lab.sync()
     moved = Lab(tmp_path / "lab", hub, "0" * 64)
     before = lab.contents()
-    with pytest.raises(InvalidInput, match="is of forum"):
+    hub.requests.clear()
+    with pytest.raises(InvalidInput, match="is of forum") as caught:
         moved.sync()
+    assert "another --home" in caught.value.hint
     assert lab.contents() == before
+    assert hub.requests == []
     lab.store.close()
     moved.store.close()
 
