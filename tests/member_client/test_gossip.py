@@ -121,6 +121,13 @@ def test_before_they_part_two_histories_are_one(home: Path, command: Command, no
     assert standings(command, home, notes.false(5, changed=6)) == (["agrees"], [])
 
 
+def test_who_was_shown_only_what_the_two_have_in_common_is_not_drawn_in(
+    home: Path, command: Command, notes: Notes
+) -> None:
+    found, _ = standings(command, home, notes.true(3), notes.false(8, changed=6), notes.true(6), code=5)
+    assert found == ["agrees", "contradicts", "agrees"]
+
+
 def test_two_other_labs_notes_are_compared_even_beyond_what_is_stored_here(
     home: Path, command: Command, notes: Notes, log: ForumLog
 ) -> None:
@@ -186,6 +193,9 @@ def test_files_that_are_no_checkpoint_of_this_log_are_named_and_stop_nothing(
     ]
     assert standings(command, home, *files, code=2) == (["unusable"] * 7 + ["agrees"], [])
     assert "missing: unusable: it cannot be read" in command("gossip", "compare", files[5], "--home", home, code=2)
+    hint = "if the admins exchanged its keys since your last sync"
+    for file, is_hinted in ((files[0], False), (files[1], True), (files[5], False)):
+        assert (hint in command("gossip", "compare", file, "--home", home, code=2)) is is_hinted
     # A proven lie weighs more than a file that cannot be used.
     assert standings(command, home, files[0], notes.false(5), code=5)[0] == ["unusable", "contradicts"]
 
@@ -200,6 +210,7 @@ def test_files_and_evidence_are_bounded(home: Path, command: Command, notes: Not
     files = [notes.false(8, changed) for changed in range(1, 8)]
     assert len(standings(command, home, *files, code=5)[1]) == MAX_EVIDENCE
     many = [tmp_path / f"{number}" for number in range(MAX_FILES + 1)]
+    assert standings(command, home, *many[1:], code=2)[0] == ["unusable"] * MAX_FILES
     assert f"at most {MAX_FILES}" in command("gossip", "compare", *many, "--home", home, code=2)
 
 
