@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_what_was_let_in_is_told_although_the_run_breaks_off(
     hub.lie = instead_of("002", answer)
     with pytest.raises(error):  # nothing is left to tell
         lab.sync()
+
+
+def test_what_is_not_stored_whole_proves_no_other_history(lab: Lab, hub: LyingHub) -> None:
+    hub.lie = instead_of("001", Answer(500))
+    assert lab.sync().cursor == 256
+    hub.lie = lambda path, answer: answer
+    hub.entries = [*hub.entries[:99], b"another"]
+    caught = lab.refused_with(Fault.ROLL_BACK, "rolled_back")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert kept.keys() == {"old_checkpoint", "new_checkpoint"}
 
 
 def test_how_far_the_hubs_clock_is_ahead_is_told(lab: Lab, hub: LyingHub) -> None:

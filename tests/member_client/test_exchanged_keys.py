@@ -260,6 +260,7 @@ def test_the_old_keys_do_not_sign_what_takes_them_away(
     caught = member.refused_with(Fault.FORGE, "retired_key")
     kept = json.loads(caught.evidence.read_text())["documents"]
     assert kept["entry"].encode() == log.entries[10].encode()
+    assert kept.keys() == {"checkpoint", "entry"}
     hub.keys = pair("2")
     assert member.sync().cursor == log.size
 
