@@ -62,8 +62,6 @@ def open_newest(
             raise
         refusal = misbehaviour
     claimed = parse_text(parse_note(data).text)
-    if claimed.size <= store.cursor:
-        raise refusal
     try:
         found = _find_keys(data, claimed, store, hub, fingerprint)
     except Misbehaviour as misbehaviour:

@@ -33,6 +33,8 @@ from tests.protocol.forum_log import (
     PATTERN,
     Document,
     ForumLog,
+    add_key_body,
+    admins_body,
     admit_body,
     forum_of_two_labs,
     identifier,
@@ -356,6 +358,24 @@ def a_forged_signature(log: ForumLog) -> Envelope:
     return Envelope(genuine.payload, STATEMENT_TYPE, (Signature(signature.key_id, bytes(64)),))
 
 
+def a_key_that_another_lab_has(log: ForumLog) -> Envelope:
+    return signed(
+        log.next("membership.add_key", BOREAL, BOREAL, add_key_body("Aurora analyst", "analyst", BOREAL)),
+        "Boreal owner",
+    )
+
+
+def a_new_lab_with_a_key_of_another(log: ForumLog) -> Envelope:
+    member = identifier("member", 0xE)
+    keys = [("Evil owner", "owner"), ("Aurora analyst", "analyst")]
+    return signed(log.next("membership.admit", member, FORUM, admit_body(member, "Evil", keys)), "Ada", "Ben")
+
+
+def an_admin_with_a_labs_key(log: ForumLog) -> Envelope:
+    body = admins_body(["Ada", "Ben", "Aurora analyst"], 2)
+    return signed(log.next("membership.change_admins", FORUM, FORUM, body), "Ada", "Ben", "Aurora analyst")
+
+
 def withdrawn(log: ForumLog) -> Document:
     """What could withdraw the record once more."""
     record = identifier("pattern", 0x1000)
@@ -384,6 +404,9 @@ INTRUDERS: dict[str, tuple[Callable[[ForumLog], Envelope], str]] = {
     "a threshold short by one": (one_admin_too_few, "insufficient_signatures"),
     "another lab's record": (another_labs_record, "not_the_author"),
     "two records of one version": (a_version_conflict, "version_conflict"),
+    "a key that another lab has": (a_key_that_another_lab_has, "key_reused"),
+    "a new lab with a key of another": (a_new_lab_with_a_key_of_another, "key_reused"),
+    "an admin with a lab's key": (an_admin_with_a_labs_key, "key_reused"),
     "a revision of what was withdrawn": (a_revision_of_what_was_withdrawn, "withdrawn"),
     "a second withdrawal": (a_second_withdrawal, "withdrawn"),
     "a forged signature": (a_forged_signature, "bad_signature"),
