@@ -117,7 +117,6 @@ class Witness:
         self._hub = hub
         self._keys = keys
         self._clock = clock
-        self._cosigns = cosigns
         self.report = WitnessReport() if cosigns else None
 
     def check(self, newest: TrustedCheckpoint, tree: VerifiedTree, logs: LogHistory) -> None:

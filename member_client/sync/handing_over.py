@@ -15,18 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from member_client.sync.batches import verified_stretches
+from member_client.sync.reading_ahead import ReadingAhead
 from member_client.sync.store import Store
-from sharing_protocol import envelope as envelopes
-from sharing_protocol import statements
-from sharing_protocol.admission import Admission, Head, admit
 from sharing_protocol.checkpoints import Checkpoint, parse_text
-from sharing_protocol.envelope import Envelope
-from sharing_protocol.errors import Fault, Misbehaviour, ProtocolError
+from sharing_protocol.errors import Fault, Misbehaviour
 from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.log_keys import LogHistory
-from sharing_protocol.membership import Membership
 from sharing_protocol.notes import parse as parse_note
-from sharing_protocol.statements import ChangeLog, MembershipStatement
+from sharing_protocol.statements import ChangeLog
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import RETIRED_KEY, TrustedCheckpoint, check_consistency, open_checkpoint
 
@@ -66,8 +62,6 @@ def open_newest(
             raise
         refusal = misbehaviour
     claimed = parse_text(parse_note(data).text)
-    if claimed.size <= store.cursor:
-        raise refusal
     try:
         found = _find_keys(data, claimed, store, hub, fingerprint)
     except Misbehaviour as misbehaviour:
@@ -86,12 +80,12 @@ def open_newest(
 def _find_keys(data: bytes, claimed: Checkpoint, store: Store, hub: HubConnection, fingerprint: str) -> Opened | None:
     tree = VerifiedTree(claimed.size, claimed.root, hub.tile)
     check_consistency(store.trusted(), TrustedCheckpoint(claimed, data.decode(), 0), tree)
-    reading = _Reading(store)
+    reading = ReadingAhead(store)
     record = store.forum_record()
     with closing(verified_stretches(store, hub, tree)) as stretches:
         for stretch in stretches:
             for index, (entry, leaf) in enumerate(zip(stretch.entries, stretch.leaves, strict=True), stretch.start):
-                statement = reading.take(index, entry, leaf.hex())
+                statement = reading.take(index, entry, leaf)
                 forum = reading.membership.forum
                 if forum is None or forum.fingerprint != fingerprint:
                     raise Misbehaviour(Fault.FORGE, "wrong_forum", "entry 0 does not found the pinned forum")
@@ -104,40 +98,3 @@ def _find_keys(data: bytes, claimed: Checkpoint, store: Store, hub: HubConnectio
                         if misbehaviour.code not in (_UNSIGNED, RETIRED_KEY):
                             raise
     return None
-
-
-class _Reading:
-    """Folds the membership statements of entries that are not stored; also the `admission.Records` for it."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._heads: dict[str, Head] = {}
-        self.membership: Membership = store.membership()
-
-    def take(self, index: int, entry: bytes, leaf: str) -> MembershipStatement | None:
-        """Take one entry; give what it says, if it is an admitted membership statement."""
-        try:
-            signed = envelopes.parse(entry)
-            if not _may_be_membership(signed) or not isinstance(statements.parse(signed.payload), MembershipStatement):
-                return None
-            admission = admit(signed, index, leaf, self.membership, self)
-        except ProtocolError:
-            return None
-        if not isinstance(admission, Admission) or not isinstance(admission.statement, MembershipStatement):
-            return None
-        self.membership = admission.membership
-        self._heads[admission.head.id] = admission.head
-        return admission.statement
-
-    def head(self, record_id: str) -> Head | None:
-        """See `admission.Records`."""
-        return self._heads.get(record_id) or self._store.head(record_id)
-
-    def entry_of(self, record_id: str, version: int) -> str | None:
-        """See `admission.Records`; no membership statement refers to a version."""
-        return self._store.entry_of(record_id, version)
-
-
-def _may_be_membership(signed: Envelope) -> bool:
-    # JSON may spell any character by an escape.
-    return b"membership." in signed.payload or b"\\u" in signed.payload

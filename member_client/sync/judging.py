@@ -20,7 +20,7 @@ from sharing_protocol.admission import Admission, admit
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.log_keys import LogHistory
-from sharing_protocol.membership import Membership, SignatureCheck
+from sharing_protocol.membership import Forum, Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import MembershipStatement, Sighting, Statement, Unknown, Withdrawal
 from sharing_protocol.trust import TrustedCheckpoint, check_keys
@@ -59,9 +59,8 @@ def judge_batch(
     first, last = batch[0].stretch, batch[-1].stretch
     with store.transaction():
         membership = _judge(store, batch, store.membership())
-        if first.start == 0:
-            _check_founded(membership, fingerprint, first.entries[0], trusted)
-        _check_keys(membership, logs, batch, trusted)
+        forum = _check_founded(membership, fingerprint, first, trusted)
+        _check_keys(forum.logs, logs, batch, trusted)
         store.set_membership(membership)
         store.advance(fingerprint, trusted, last.start + len(last.entries))
 
@@ -113,23 +112,19 @@ def _judge(store: Store, batch: Iterable[Examined], membership: Membership) -> M
     return membership
 
 
-def _check_founded(membership: Membership, fingerprint: str, entry: bytes, trusted: TrustedCheckpoint) -> None:
+def _check_founded(membership: Membership, fingerprint: str, first: Stretch, trusted: TrustedCheckpoint) -> Forum:
     """Entry 0 of the *signed tree* must found the pinned forum: what was shown at first contact proves nothing."""
     if membership.forum is None or membership.forum.fingerprint != fingerprint:
         raise Misbehaviour(
             Fault.FORGE,
             "wrong_forum",
             "entry 0 of the signed log does not found the pinned forum",
-            {**entry_document(entry), "checkpoint": trusted.note},
+            {**entry_document(first.entries[0]), "checkpoint": trusted.note},
         )
+    return membership.forum
 
 
-def _check_keys(
-    membership: Membership, logs: LogHistory, batch: Sequence[Examined], trusted: TrustedCheckpoint
-) -> None:
-    if membership.forum is None:
-        return
-    found = membership.forum.logs
+def _check_keys(found: LogHistory, logs: LogHistory, batch: Sequence[Examined], trusted: TrustedCheckpoint) -> None:
     try:
         check_keys(trusted, logs, found)
     except Misbehaviour as misbehaviour:

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 
 from member_client.errors import InvalidInput
 from member_client.sync.batches import verified_stretches
+from member_client.sync.reading_ahead import ReadingAhead
 from member_client.sync.store import Store
-from sharing_protocol import envelope as envelopes
-from sharing_protocol import notes, statements
-from sharing_protocol.admission import Admission, Head, admit
-from sharing_protocol.errors import Fault, Misbehaviour, ProtocolError
+from sharing_protocol import notes
+from sharing_protocol.errors import Fault, Misbehaviour
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Membership
 from sharing_protocol.notes import Note, VerifierKey
-from sharing_protocol.statements import MembershipStatement
 from sharing_protocol.tiles import VerifiedTree
 from sharing_protocol.trust import MAX_SKEW_SECONDS, TrustedCheckpoint, check_consistency
 from sharing_protocol.witness_policy import MembersRule, Policy, for_members
@@ -157,48 +155,15 @@ def memberships_at(
     Raises:
         Misbehaviour: `ALTER`, `WITHHOLD`.
     """
-    state, ahead = store.membership(), _Ahead(store)
-    found = {size: state for size in sizes if size <= store.cursor}
+    reading = ReadingAhead(store)
+    found = {size: reading.membership for size in sizes if size <= store.cursor}
     if len(found) < len(sizes):
         for stretch in verified_stretches(store, hub, tree):
             for index, (entry, leaf) in enumerate(zip(stretch.entries, stretch.leaves, strict=True), stretch.start):
-                state = ahead.after(state, entry, index, leaf)
+                reading.take(index, entry, leaf)
                 if index + 1 in sizes:
-                    found[index + 1] = state
+                    found[index + 1] = reading.membership
     return found
-
-
-class _Ahead:
-    """The records of the membership as entries that are not stored leave them (`admission.Records`)."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._heads: dict[str, Head] = {}
-
-    def head(self, record_id: str) -> Head | None:
-        """See `admission.Records`."""
-        return self._heads.get(record_id) or self._store.head(record_id)
-
-    def entry_of(self, record_id: str, version: int) -> str | None:
-        """See `admission.Records`."""
-        return self._store.entry_of(record_id, version)
-
-    def after(self, state: Membership, entry: bytes, index: int, leaf: bytes) -> Membership:
-        """The membership after one more entry; one that may not be where it is changes nothing."""
-        try:
-            signed = envelopes.parse(entry)
-            # Most entries are records. A type can hide from this only behind escapes.
-            if b"membership." not in signed.payload and b"\\u" not in signed.payload:
-                return state
-            if not isinstance(statements.parse(signed.payload), MembershipStatement):
-                return state
-            admission = admit(signed, index, leaf.hex(), state, self)
-        except ProtocolError:
-            return state
-        if not isinstance(admission, Admission):
-            return state
-        self._heads[admission.head.id] = admission.head
-        return admission.membership
 
 
 def _missing(

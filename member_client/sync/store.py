@@ -204,7 +204,7 @@ class Store:
         write("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", judged.versions)
         write(
             "INSERT INTO heads VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (id) DO UPDATE SET "
-            "version = excluded.version, entry = excluded.entry",
+            "version = excluded.version, entry = excluded.entry, author = excluded.author",
             ((head.id, head.type, head.version, head.entry, head.author) for head in judged.heads.values()),
         )
         write("UPDATE heads SET withdrawn_at = ? WHERE id = ?", ((at, id) for id, at in judged.withdrawn.items()))

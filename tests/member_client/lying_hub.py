@@ -58,6 +58,7 @@ class LyingHub:
         lie: changes an answer before it is sent.
         cosigned: notes that it was sent, or that a test put there, the newest first.
         takes_cosignatures: what it answers to one that it is sent.
+        reminded: checkpoints that members showed it.
         keys: the log key and the timestamp key that sign.
     """
 
@@ -70,6 +71,7 @@ class LyingHub:
         self.requests: list[str] = []
         self.cosigned: list[str] = []
         self.takes_cosignatures = 200
+        self.reminded: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -102,6 +104,8 @@ class LyingHub:
                     status, content = hub.takes_cosignatures, b'{"tree_size": 0, "cosigned": 1}'
                     if status == 200:
                         hub.cosigned.insert(0, body.decode())
+                if self.path == wire.CHECKPOINT:
+                    hub.reminded.append(body.decode())
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()

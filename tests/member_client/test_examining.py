@@ -142,6 +142,46 @@ def test_where_no_process_can_start_none_is_needed(
         assert Lab(tmp_path / "lab", hub, log.fingerprint).sync().cursor == log.size
 
 
+NONSENSE = {
+    "ends": "pass",
+    "too little": "there.send_bytes(b'')",
+    "a byte less": "there.send_bytes(bytes([1]) * (2 * count - 1))",
+    "too much": "there.send_bytes(bytes([1]) * (2 * count + 1))",
+}
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE)
+def test_a_process_that_answers_nonsense_is_done_without(
+    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """It would say of every signature that it holds."""
+    entries = [*entries_of(log), *doubtful_entries(log)]
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "from multiprocessing.connection import Connection\n"
+        "there = Connection(int(sys.argv[-1]))\n"
+        "there.recv_bytes()\n"
+        "count = int.from_bytes(there.recv_bytes()[:2], 'big')\n"
+        f"{answer}\n"
+    )
+    nonsense.chmod(0o700)
+    with LyingHub(entries) as hub:
+        alone = Lab(tmp_path / "alone", hub, log.fingerprint)
+        with monkeypatch.context() as nobody:
+            nobody.setattr(examiner, "MIN_ENTRIES", 10**9)
+            alone.sync()
+        hub.entries = entries_of(log)[:4]
+        lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+        lab.sync()  # so that keys are known, and the process is asked from the first bundle on
+        hub.entries = entries
+        monkeypatch.setattr(sys, "executable", str(nonsense))
+        lab.sync()
+        assert lab.contents() == alone.contents()
+
+
 @pytest.mark.usefixtures("always")
 def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
     with LyingHub(entries_of(log)) as hub:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from sharing_protocol.errors import Fault
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.tiles import encode_bundle
 from tests.member_client.command import Command, settle
-from tests.member_client.follower import Lab, entries_of, many_patterns
+from tests.member_client.follower import MAX_AGE, Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import Answer, LyingHub
 from tests.protocol.forum_log import (
     AURORA,
@@ -161,6 +162,26 @@ def test_keys_that_nobody_named_are_a_forgery(lab: Lab, late: Lab, hub: LyingHub
     assert lab.sync().cursor == log.size
 
 
+def test_keys_that_nobody_named_sign_nothing_that_is_read_already(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    hub.keys = pair("2")
+    for size in (log.size, log.size - 1):
+        hub.shown = size
+        hub.requests.clear()
+        lab.refused_with(Fault.FORGE, "unsigned_checkpoint")
+        assert hub.requests == ["/checkpoint"]  # there is no entry left that could name them
+
+
+@pytest.mark.parametrize("who", ["lab", "late"])
+def test_both_new_keys_have_to_sign(who: str, hub: LyingHub, log: ForumLog, request: pytest.FixtureRequest) -> None:
+    member: Lab = request.getfixturevalue(who)
+    exchange(log, hub, "2")
+    hub.keys = key("log 2"), TIMESTAMP_KEY
+    caught = member.refused_with(Fault.FORGE, "unsigned_checkpoint")
+    assert "the log's timestamp key did not cosign the checkpoint" in str(caught)
+    hub.keys = pair("2")
+    assert member.sync().cursor == log.size
+
+
 def test_keys_that_too_few_admins_named_are_a_forgery(lab: Lab, late: Lab, hub: LyingHub, log: ForumLog) -> None:
     document = log.next("membership.change_log", FORUM, FORUM, change_log_body("2"))
     made = signed(document, *TWO)
@@ -218,6 +239,14 @@ def test_a_late_member_is_not_led_into_another_forum(late: Lab, hub: LyingHub, l
     late.refused_with(Fault.FORGE, "unsigned_checkpoint")
 
 
+def test_nor_into_a_tree_that_founds_nothing(late: Lab, hub: LyingHub, log: ForumLog) -> None:
+    genuine = encode_bundle(entries_of(log)[:1])
+    exchange(log, hub, "2")
+    hub.entries[0] = b"{}"
+    hub.lie = lambda path, answer: Answer(200, genuine) if path == "/tile/entries/000.p/1" else answer
+    late.refused_with(Fault.FORGE, "unsigned_checkpoint")
+
+
 # -- whoever has the old keys --------------------------------------------------------------------------------------
 
 
@@ -231,8 +260,18 @@ def test_the_old_keys_do_not_sign_what_takes_them_away(
     caught = member.refused_with(Fault.FORGE, "retired_key")
     kept = json.loads(caught.evidence.read_text())["documents"]
     assert kept["entry"].encode() == log.entries[10].encode()
+    assert kept.keys() == {"checkpoint", "entry"}
     hub.keys = pair("2")
     assert member.sync().cursor == log.size
+
+
+def test_the_statement_may_be_the_first_of_its_bundle(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    many_patterns_after(log, 246)
+    exchange(log, hub, "2")
+    hub.keys = OLD
+    caught = lab.refused_with(Fault.FORGE, "retired_key")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert kept["entry"].encode() == log.entries[256].encode()
 
 
 @pytest.mark.parametrize("who", ["lab", "late"])
@@ -287,6 +326,22 @@ def test_what_is_proven_after_an_exchange_holds_for_an_outsider(
     command("prove", identifier("pattern", 0x1000), "-o", file, "--home", settle(lab))
     told = command("verify-proof", file, "--forum", log.fingerprint)
     assert "which entry 10, signed by the forum's admins, names" in told
+
+
+@pytest.mark.parametrize("who", ["lab", "late"])
+def test_a_lie_by_keys_just_found_comes_with_the_entries_that_name_them(
+    who: str, hub: LyingHub, log: ForumLog, request: pytest.FixtureRequest
+) -> None:
+    member: Lab = request.getfixturevalue(who)
+    exchange(log, hub, "2")
+    exchange(log, hub, "3")
+    hub.clock = lambda: time.time() - 2 * MAX_AGE
+    caught = member.refused_with(Fault.FREEZE, "stale_checkpoint")
+    kept = evidence.parse(caught.evidence.read_bytes())
+    assert kept.founding is not None
+    assert kept.founding.encode() == log.entries[0].encode()
+    named = json.loads(kept.documents[evidence.FORUM_RECORD])
+    assert [entry["index"] for entry in named] == [10, 14]
 
 
 @pytest.mark.parametrize("who", ["lab", "late"])

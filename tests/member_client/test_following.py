@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from member_client import hub_connection
 from member_client.errors import HubUnreachable, VerificationFailed
 from member_client.sync.following import acknowledge
+from member_client.sync.store import state_of
+from sharing_protocol import wire
 from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault
 from sharing_protocol.merkle import leaf_hash
@@ -24,12 +27,18 @@ from tests.member_client.lying_hub import Answer, LyingHub
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
+    CREATED,
     FORUM,
+    ORIGIN,
     PATTERN,
+    Document,
     ForumLog,
+    add_key_body,
+    admins_body,
     admit_body,
     forum_of_two_labs,
     identifier,
+    key,
     lab_keys,
     pattern_body,
     payload,
@@ -103,6 +112,31 @@ def test_revised_withdrawn_and_sighted_records_are_told_apart(lab: Lab, hub: Lyi
         (2, 2, log.size - 1),
     ]
     assert [version.id for version in lab.store.versions(refers_to=PATTERN, type="sighting")] == [sighting]
+
+
+def test_what_is_listed_of_a_record_is_what_its_lab_said(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    body = pattern_body(severity="low", marking="green", techniques=["AML.T0024.002", "AML.T0040"])
+    entry = log.say("pattern", PATTERN, AURORA, body, ["Aurora analyst"]).head.entry
+    hub.entries = entries_of(log)
+    lab.sync()
+    [version] = lab.store.versions(id=PATTERN)
+    assert (version.index, version.version, version.entry) == (log.size - 1, 1, entry)
+    assert (version.author, version.signer) == (AURORA, key("Aurora analyst").public_key.key_id)
+    for name in ("kind", "title", "severity", "marking", "valid_from", "valid_until"):
+        assert getattr(version, name) == body[name], name
+    assert (version.created, version.techniques) == (CREATED, ("AML.T0024.002", "AML.T0040"))
+
+
+@pytest.mark.parametrize(
+    ("day", "state"),
+    [(date(2026, 2, 28), "not yet valid"), (date(2026, 3, 1), "active"), (date(2026, 9, 1), "expired")],
+)
+def test_a_record_is_in_force_from_its_first_day_until_its_last(lab: Lab, day: date, state: str) -> None:
+    lab.sync()
+    version = lab.store.versions(type="pattern")[0]
+    assert (version.valid_from, version.valid_until) == ("2026-03-01T00:00:00Z", "2026-09-01T00:00:00Z")
+    moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    assert state_of(version, lab.store.membership(), moment) == state
 
 
 def test_however_the_log_grew_the_store_is_the_same(
@@ -188,7 +222,10 @@ ALTERATIONS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 @pytest.mark.parametrize("change", ALTERATIONS.values(), ids=ALTERATIONS)
 def test_changed_entries_are_refused(lab: Lab, hub: LyingHub, change: Callable[[list[bytes]], list[bytes]]) -> None:
     hub.lie = change_bundle(change)
-    lab.refused_with(Fault.ALTER, "altered_entries")
+    caught = lab.refused_with(Fault.ALTER, "altered_entries")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert kept.keys() == {"path", "bundle", "checkpoint"}
+    assert kept["checkpoint"].startswith(f"{ORIGIN}\n{len(hub.entries)}\n")
 
 
 @pytest.mark.parametrize(
@@ -215,6 +252,7 @@ def test_an_altered_tile_is_refused(lab: Lab, hub: LyingHub) -> None:
         Answer(200, bytes([answer.content[0] ^ 1]) + answer.content[1:]) if path.startswith("/tile/0/") else answer
     )
     lab.refused_with(Fault.ALTER, "altered_tile")
+    assert hub.reminded == []
 
 
 def test_a_dropped_entry_is_a_fork(lab: Lab, hub: LyingHub) -> None:
@@ -265,6 +303,7 @@ def test_a_withheld_entry_is_named_so(lab: Lab, hub: LyingHub) -> None:
 def test_another_forum_is_refused_at_first_contact(tmp_path: Path, hub: LyingHub) -> None:
     stranger = Lab(tmp_path / "stranger", hub, "0" * 64)
     stranger.refused_with(Fault.FORGE, "wrong_forum")
+    assert hub.requests == ["/tile/entries/000.p/1"]  # none of its keys was taken for the log's
     stranger.store.close()
 
 
@@ -319,6 +358,42 @@ def a_forged_signature(log: ForumLog) -> Envelope:
     return Envelope(genuine.payload, STATEMENT_TYPE, (Signature(signature.key_id, bytes(64)),))
 
 
+def a_key_that_another_lab_has(log: ForumLog) -> Envelope:
+    return signed(
+        log.next("membership.add_key", BOREAL, BOREAL, add_key_body("Aurora analyst", "analyst", BOREAL)),
+        "Boreal owner",
+    )
+
+
+def a_new_lab_with_a_key_of_another(log: ForumLog) -> Envelope:
+    member = identifier("member", 0xE)
+    keys = [("Evil owner", "owner"), ("Aurora analyst", "analyst")]
+    return signed(log.next("membership.admit", member, FORUM, admit_body(member, "Evil", keys)), "Ada", "Ben")
+
+
+def an_admin_with_a_labs_key(log: ForumLog) -> Envelope:
+    body = admins_body(["Ada", "Ben", "Aurora analyst"], 2)
+    return signed(log.next("membership.change_admins", FORUM, FORUM, body), "Ada", "Ben", "Aurora analyst")
+
+
+def withdrawn(log: ForumLog) -> Document:
+    """What could withdraw the record once more."""
+    record = identifier("pattern", 0x1000)
+    withdrawal = withdrawal_body(record_reference(log.head(record)))
+    log.say("withdrawal", identifier("withdrawal", 1), AURORA, withdrawal, ["Aurora analyst"])
+    return withdrawal
+
+
+def a_revision_of_what_was_withdrawn(log: ForumLog) -> Envelope:
+    withdrawn(log)
+    return signed(log.next("pattern", identifier("pattern", 0x1000), AURORA, pattern_body()), "Aurora analyst")
+
+
+def a_second_withdrawal(log: ForumLog) -> Envelope:
+    again = withdrawn(log)
+    return signed(log.next("withdrawal", identifier("withdrawal", 2), AURORA, again), "Aurora analyst")
+
+
 def an_unknown_field(log: ForumLog) -> Envelope:
     return signed({**log.next("pattern", PATTERN, AURORA, pattern_body()), "extra": 1}, "Aurora analyst")
 
@@ -329,6 +404,11 @@ INTRUDERS: dict[str, tuple[Callable[[ForumLog], Envelope], str]] = {
     "a threshold short by one": (one_admin_too_few, "insufficient_signatures"),
     "another lab's record": (another_labs_record, "not_the_author"),
     "two records of one version": (a_version_conflict, "version_conflict"),
+    "a key that another lab has": (a_key_that_another_lab_has, "key_reused"),
+    "a new lab with a key of another": (a_new_lab_with_a_key_of_another, "key_reused"),
+    "an admin with a lab's key": (an_admin_with_a_labs_key, "key_reused"),
+    "a revision of what was withdrawn": (a_revision_of_what_was_withdrawn, "withdrawn"),
+    "a second withdrawal": (a_second_withdrawal, "withdrawn"),
     "a forged signature": (a_forged_signature, "bad_signature"),
     "an unknown field": (an_unknown_field, "invalid_statement"),
 }
@@ -390,11 +470,83 @@ def test_a_receipt_that_the_log_does_not_honour_is_a_broken_promise(lab: Lab, hu
     assert caught.value.misbehaviour.fault is Fault.FORK
 
 
+def test_tiles_altered_while_a_receipt_is_checked_are_no_broken_promise(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
+    receipt = {
+        "index": 4,
+        "entry": leaf_hash(hub.entries[4]).hex(),
+        "inclusion_proof": [],
+        "checkpoint": hub.checkpoint(hub.entries[:5]).decode(),
+        "already_logged": False,
+    }
+    with lab.store.transaction():
+        lab.store.put_receipt(leaf_hash(hub.entries[4]).hex(), 4, json.dumps(receipt))
+    hub.lie = lambda path, answer: Answer(200, bytes(len(answer.content))) if path.startswith("/tile/0/") else answer
+    caught = lab.refused_with(Fault.ALTER, "altered_tile")
+    assert "receipt" not in json.loads(caught.evidence.read_text())["documents"]
+    hub.lie = lambda path, answer: answer
+    assert lab.sync().cursor == log.size
+    assert not lab.store.unsettled_receipts()
+
+
 def test_a_signed_payload_under_another_envelope_type_is_rejected(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
     document = payload(log.next("pattern", PATTERN, AURORA, pattern_body()))
     made = signed(log.next("pattern", PATTERN, AURORA, pattern_body()), "Aurora analyst")
     hub.entries.append(Envelope(document, "text/plain", made.signatures).encode())
     assert [entry.code for entry in lab.sync().rejected] == ["unsupported_payload_type"]
+
+
+# -- a hub that has forgotten ----------------------------------------------------------------------------------
+
+
+def halted(code: str) -> Callable[[str, Answer], Answer]:
+    problem = wire.Problem(
+        type=wire.PROBLEM_TYPE_PREFIX + code, title=code, status=503, code=code, detail="", request_id=""
+    )
+    told = Answer(503, problem.model_dump_json().encode(), {"Content-Type": wire.PROBLEM_MEDIA_TYPE})
+    return lambda path, answer: told
+
+
+@pytest.mark.parametrize("code", sorted(wire.HALTED))
+def test_a_hub_that_forgot_is_shown_what_it_signed(lab: Lab, hub: LyingHub, log: ForumLog, code: str) -> None:
+    hub.lie = halted(code)
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert hub.reminded == []  # of nothing, by who knows nothing
+    hub.lie = lambda path, answer: answer
+    lab.sync()
+    trusted = lab.store.trusted()
+    assert trusted is not None
+    hub.lie = halted(code)
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert hub.reminded == [trusted.note]
+    receipt = {
+        "index": log.size,
+        "entry": leaf_hash(b"promised").hex(),
+        "inclusion_proof": [],
+        "checkpoint": hub.checkpoint([*hub.entries, b"promised"]).decode(),
+        "already_logged": False,
+    }
+    with lab.store.transaction():
+        lab.store.put_receipt(leaf_hash(b"promised").hex(), log.size, json.dumps(receipt))
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert hub.reminded[1:] == [receipt["checkpoint"]]  # the largest of all
+
+
+def test_a_hub_that_rolled_back_or_forked_is_shown_what_it_signed(lab: Lab, hub: LyingHub) -> None:
+    lab.sync()
+    trusted = lab.store.trusted()
+    assert trusted is not None
+    hub.shown = len(hub.entries) - 1
+    lab.refused_with(Fault.ROLL_BACK, "rolled_back")
+    hub.shown, hub.entries[-1] = None, flip(hub.entries[-1])
+    lab.refused_with(Fault.FORK, "forked")
+    assert hub.reminded == [trusted.note] * 2
+    hub.lie = lambda path, answer: Answer(503, b"busy")
+    with pytest.raises(HubUnreachable):
+        lab.sync()
+    assert len(hub.reminded) == 2
 
 
 # -- a network that interferes ---------------------------------------------------------------------------------

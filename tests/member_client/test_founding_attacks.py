@@ -11,6 +11,7 @@ import pytest
 from member_client.errors import HubUnreachable, InvalidInput
 from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault
+from sharing_protocol.keys import decode_base64
 from sharing_protocol.tiles import encode_bundle
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import Answer, Lie, LyingHub
@@ -60,7 +61,7 @@ def another_forum() -> list[bytes]:
 def at_first_contact(entry: bytes) -> Lie:
     """Show this entry to whoever asks for entry 0 alone, as a client does that knows nothing yet."""
     content = encode_bundle([entry])
-    return lambda path, answer: Answer(200, content) if path.endswith("/000.p/1") else answer
+    return lambda path, answer: Answer(200, content) if path == "/tile/entries/000.p/1" else answer
 
 
 def test_a_log_of_another_forum_behind_the_genuine_founding_statement_is_forged(
@@ -75,11 +76,36 @@ def test_a_log_of_another_forum_behind_the_genuine_founding_statement_is_forged(
     assert kept["checkpoint"].startswith("forum.example/log\n3\n")
 
 
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_a_hub_that_withholds_the_proof_of_it_is_refused_all_the_same(
+    lab: Lab, hub: LyingHub, log: ForumLog, status: int
+) -> None:
+    hub.entries = [*another_forum(), *(b"entry %d" % number for number in range(300))]
+    behind_the_genuine = at_first_contact(entries_of(log)[0])
+    hub.lie = lambda path, answer: (
+        Answer(status) if status != 200 and path == "/tile/0/000" else behind_the_genuine(path, answer)
+    )
+    failure = lab.refused_with(Fault.FORGE, "wrong_forum")
+    kept = json.loads(failure.evidence.read_text())["documents"]
+    assert kept["entry"] == hub.entries[0].decode()
+    assert ("inclusion_proof" in kept, "index" in kept) == (status == 200, status == 200)
+
+
 def test_a_log_that_does_not_begin_with_a_founding_statement_is_forged(lab: Lab, hub: LyingHub, log: ForumLog) -> None:
     for first in (b"{}", b"", entries_of(log)[1]):
         hub.entries = [first, *entries_of(log)[1:]]
         hub.lie = at_first_contact(entries_of(log)[0])
         lab.refused_with(Fault.FORGE, "wrong_forum")
+
+
+def test_what_has_the_pinned_hash_and_founds_nothing_is_forged(tmp_path: Path, hub: LyingHub, log: ForumLog) -> None:
+    later = signed({**json.loads(log.entries[0].payload), "schema": 2}, "Ada", "Ben")
+    hub.entries[0] = later.encode()
+    lab = Lab(tmp_path / "lab", hub, later.payload_sha256)
+    caught = lab.refused_with(Fault.FORGE, "not_founded")
+    kept = json.loads(caught.evidence.read_text())["documents"]
+    assert decode_base64(kept["bundle"], "the bundle") == encode_bundle(hub.entries[:1])
+    lab.store.close()
 
 
 def test_the_genuine_founding_statement_without_its_signatures_is_forged(
@@ -113,9 +139,12 @@ def test_a_store_of_another_forum_is_not_followed_further(tmp_path: Path, hub: L
     lab.sync()
     moved = Lab(tmp_path / "lab", hub, "0" * 64)
     before = lab.contents()
-    with pytest.raises(InvalidInput, match="is of forum"):
+    hub.requests.clear()
+    with pytest.raises(InvalidInput, match="is of forum") as caught:
         moved.sync()
+    assert "another --home" in caught.value.hint
     assert lab.contents() == before
+    assert hub.requests == []
     lab.store.close()
     moved.store.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from member_client.errors import HubUnreachable
 from member_client.gossip import MAX_EVIDENCE, MAX_FILES
 from sharing_protocol import checkpoints
 from sharing_protocol.checkpoints import Checkpoint
@@ -16,7 +17,7 @@ from sharing_protocol.errors import Fault
 from sharing_protocol.notes import MAX_NOTE_BYTES
 from tests.member_client.command import Command, settle
 from tests.member_client.follower import Lab, entries_of, many_patterns
-from tests.member_client.lying_hub import LyingHub
+from tests.member_client.lying_hub import Answer, LyingHub
 from tests.member_client.test_evidence_files import proven
 from tests.protocol.forum_log import ORIGIN, TIMESTAMP_KEY, ForumLog, forum_of_two_labs, key
 
@@ -120,12 +121,42 @@ def test_before_they_part_two_histories_are_one(home: Path, command: Command, no
     assert standings(command, home, notes.false(5, changed=6)) == (["agrees"], [])
 
 
+def test_who_was_shown_only_what_the_two_have_in_common_is_not_drawn_in(
+    home: Path, command: Command, notes: Notes
+) -> None:
+    found, _ = standings(command, home, notes.true(3), notes.false(8, changed=6), notes.true(6), code=5)
+    assert found == ["agrees", "contradicts", "agrees"]
+
+
 def test_two_other_labs_notes_are_compared_even_beyond_what_is_stored_here(
     home: Path, command: Command, notes: Notes, log: ForumLog
 ) -> None:
     found, [file] = standings(command, home, notes.true(SIZE), notes.false(SIZE), code=5)
     assert found == ["contradicts", "contradicts"]
     proven(command, file, log, Fault.FORK)
+
+
+def test_a_home_that_has_not_read_all_of_its_own_checkpoint_accuses_nobody_yet(
+    tmp_path: Path, command: Command
+) -> None:
+    log = many_patterns(forum_of_two_labs(), 300)
+    with LyingHub(entries_of(log)) as hub:
+        lab = Lab(tmp_path / "lab", hub, log.fingerprint)
+        hub.lie = lambda path, answer: Answer(500) if path.startswith("/tile/entries/001") else answer
+        with pytest.raises(HubUnreachable):
+            lab.sync(bundles_per_batch=1)
+        home, notes = settle(lab), Notes(tmp_path, hub)
+        files = notes.true(200), notes.false(200)
+        assert standings(command, home, *files, code=5)[0] == ["contradicts"] * 2
+        assert standings(command, home, files[0]) == (["agrees"], [])
+        assert standings(command, home, files[1]) == (["undecided"], [])
+        assert "not stored whole" in command("gossip", "compare", files[1], "--home", home)
+        hub.lie = lambda path, answer: answer
+        lab.sync()
+        lab.store.close()
+        found, [file] = standings(command, home, files[1], code=5)
+        assert found == ["contradicts"]
+        proven(command, file, log, Fault.FORK)
 
 
 def test_what_cannot_be_decided_is_said_and_accuses_nobody(home: Path, command: Command, notes: Notes) -> None:
@@ -162,6 +193,9 @@ def test_files_that_are_no_checkpoint_of_this_log_are_named_and_stop_nothing(
     ]
     assert standings(command, home, *files, code=2) == (["unusable"] * 7 + ["agrees"], [])
     assert "missing: unusable: it cannot be read" in command("gossip", "compare", files[5], "--home", home, code=2)
+    hint = "if the admins exchanged its keys since your last sync"
+    for file, is_hinted in ((files[0], False), (files[1], True), (files[5], False)):
+        assert (hint in command("gossip", "compare", file, "--home", home, code=2)) is is_hinted
     # A proven lie weighs more than a file that cannot be used.
     assert standings(command, home, files[0], notes.false(5), code=5)[0] == ["unusable", "contradicts"]
 
@@ -176,6 +210,7 @@ def test_files_and_evidence_are_bounded(home: Path, command: Command, notes: Not
     files = [notes.false(8, changed) for changed in range(1, 8)]
     assert len(standings(command, home, *files, code=5)[1]) == MAX_EVIDENCE
     many = [tmp_path / f"{number}" for number in range(MAX_FILES + 1)]
+    assert standings(command, home, *many[1:], code=2)[0] == ["unusable"] * MAX_FILES
     assert f"at most {MAX_FILES}" in command("gossip", "compare", *many, "--home", home, code=2)
 
 

@@ -91,6 +91,14 @@ def test_any_kind_of_record_is_proven(home: Path, command: Command, tmp_path: Pa
     assert "The proof holds." in command("verify-proof", file, "--forum", LOG.fingerprint)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_any_version_of_a_lab_is_proven(home: Path, command: Command, tmp_path: Path, version: int) -> None:
+    file = tmp_path / "proof.json"
+    command("prove", AURORA, "--version", str(version), "-o", file, "--home", home)
+    found = command.json("verify-proof", file, "--forum", LOG.fingerprint)
+    assert (found["id"], found["version"]) == (AURORA, version)
+
+
 def test_a_proof_on_standard_output_is_the_file(home: Path, command: Command, tmp_path: Path) -> None:
     command("prove", SIGHTING, "-o", tmp_path / "proof.json", "--home", home)
     assert command("prove", SIGHTING, "--home", home).encode() == (tmp_path / "proof.json").read_bytes()

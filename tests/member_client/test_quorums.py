@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from member_client.errors import InvalidInput
-from sharing_protocol import notes, witness_policy
+from sharing_protocol import envelope, notes, witness_policy
+from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import Fault
 from sharing_protocol.keys import encode_base64
 from sharing_protocol.merkle import inclusion_proof, leaf_hash, subtree_root
@@ -22,11 +23,15 @@ from tests.member_client.witness_forum import branch, cosign, forum_of_witnesses
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
+    LOG,
     ORIGIN,
+    Document,
     ForumLog,
+    add_key_body,
     key,
     registration,
     revoke_body,
+    signed,
 )
 
 MAJORITY = MembersRule(None)
@@ -112,7 +117,9 @@ def test_witnesses_with_a_policy_of_their_own_do_not_wait_for_each_other(
     assert [lab.sync().cursor for lab in labs] == [0, log.size, log.size]
     assert labs[0].sync().cursor == log.size
     grow(hub, log)
+    hub.requests.clear()
     assert [lab.sync().cursor for lab in labs] == [log.size - 1, log.size, log.size]
+    assert hub.requests.count("POST /cosignatures") == len(labs)
 
 
 def test_one_short_of_the_quorum_is_too_few(wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog) -> None:
@@ -156,6 +163,68 @@ def test_a_stolen_key_counts_no_longer_than_until_it_is_revoked(wary: Lab, hub: 
     report = wary.sync()
     assert report.cursor == len(before)
     assert report.waiting == "1 have cosigned it lately, 2 must; missing: Cirrus"
+
+
+def spelt_with_escapes(document: Document) -> Envelope:
+    """The same statement, whose type no search for its letters finds."""
+    spelling = json.dumps(document).replace("membership.revoke_key", "\\u006dembership\\u002erevoke_key")
+    return envelope.sign(spelling.encode(), [key("Boreal owner")])
+
+
+def spelt_plainly(document: Document) -> Envelope:
+    return signed(document, "Boreal owner")
+
+
+@pytest.mark.parametrize("spelt", [spelt_plainly, spelt_with_escapes])
+def test_a_revocation_that_is_not_stored_yet_counts_too(
+    wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog, spelt: Callable[[Document], Envelope]
+) -> None:
+    for lab in labs[:2]:
+        lab.sync()
+    assert wary.sync().cursor == log.size
+    log.append(spelt(log.next("membership.revoke_key", BOREAL, BOREAL, revoke_body("Boreal witness"))))
+    log.say("membership.add_key", BOREAL, BOREAL, add_key_body("Boreal next", "witness", BOREAL), ["Boreal owner"])
+    hub.entries = entries_of(log)
+    cosign(hub, "Aurora", hub.entries)
+    cosign(hub, "Boreal", hub.entries)
+    report = wary.sync()
+    assert report.cursor == log.size - 2
+    assert report.waiting == "1 have cosigned it lately, 2 must; missing: Boreal, Cirrus"
+    cosign(hub, "Boreal", hub.entries, signer="Boreal next")
+    assert wary.sync().cursor == log.size
+
+
+def test_what_has_no_right_to_be_there_revokes_nobody(wary: Lab, hub: LyingHub, log: ForumLog) -> None:
+    """Read ahead, such entries change nothing, and stop nothing."""
+    document = log.next("membership.revoke_key", BOREAL, BOREAL, revoke_body("Boreal witness"))
+    intruders = [
+        signed(document, "Cirrus owner").encode(),
+        signed({**document, "schema": 2}, "Boreal owner").encode(),
+        signed({**document, "extra": 1}, "Boreal owner").encode(),
+        b'{"type":"membership.revoke_key"}',
+    ]
+    hub.entries += intruders
+    cosign(hub, "Aurora", hub.entries)
+    cosign(hub, "Boreal", hub.entries)
+    report = wary.sync()
+    assert report.cursor == log.size + len(intruders)
+    assert [entry.index - log.size for entry in report.rejected] == [0, 2, 3]
+
+
+def test_older_cosignatures_do_not_take_a_member_back(wary: Lab, labs: list[Lab], hub: LyingHub, log: ForumLog) -> None:
+    for lab in labs[:2]:
+        lab.sync()
+    early = list(hub.cosigned)
+    grow(hub, log)
+    for lab in labs[:2]:
+        lab.sync()
+    wary.sync()
+    before = wary.store.trusted()
+    grow(hub, log)
+    hub.cosigned = early
+    report = wary.sync()
+    assert (report.cursor, wary.store.trusted()) == (log.size - 1, before)
+    assert report.waiting
 
 
 @pytest.mark.parametrize("change", ["time", "signature", "checkpoint"])
@@ -226,6 +295,9 @@ def test_an_idle_log_stays_believed_while_it_is_cosigned_anew(
         report = wary.sync(clock=hub.clock)
         assert (report.cursor, report.waiting) == (log.size, "")
         assert report.checkpoint_age < 2
+        trusted = wary.store.trusted()
+        assert trusted is not None
+        assert trusted.timestamp >= int(moment), "its age counts from the newest cosignatures"
 
 
 def test_cosignatures_of_the_future_count_for_nothing(wary: Lab, hub: LyingHub) -> None:
@@ -249,6 +321,9 @@ def test_a_policy_of_named_witnesses_holds_from_the_first_contact_on(
     labs[2].sync()
     assert wary.sync().cursor == log.size
     wary.rule = witness_policy.parse_text(b"quorum none\n")
+    grow(hub, log)
+    assert wary.sync().cursor == log.size
+    wary.rule = witness_policy.parse_text(f"log {LOG.log_key}\nquorum none\n".encode())
     grow(hub, log)
     assert wary.sync().cursor == log.size
     foreign = notes.VerifierKey("other.example/log", notes.SignatureType.ED25519, key("other").public_key)

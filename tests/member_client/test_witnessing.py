@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from member_client.errors import InvalidInput, VerificationFailed
+from member_client.errors import HubUnreachable, InvalidInput, VerificationFailed
 from member_client.hub_connection import HubConnection
 from member_client.sync.cosigning import RENEW_SECONDS, Witness, WitnessKey
 from member_client.sync.store import Store
@@ -28,10 +28,12 @@ from sharing_protocol.trust import TrustedCheckpoint, open_checkpoint
 from sharing_protocol.witnesses import witness_key
 from tests.member_client.follower import Lab, entries_of
 from tests.member_client.lying_hub import Answer, LyingHub
+from tests.member_client.test_following import halted
 from tests.member_client.witness_forum import branch, cosign, cosigned, forum_of_witnesses, grow
 from tests.protocol.forum_log import (
     AURORA,
     LOG,
+    ORIGIN,
     ForumLog,
     key,
     revoke_body,
@@ -150,6 +152,75 @@ def test_a_home_that_forgot_what_it_cosigned_learns_it_from_the_hub(aurora: Lab,
     assert report.witness.warning == ""
 
 
+def test_what_was_cosigned_since_by_keys_of_a_later_log_accuses_nobody(
+    aurora: Lab, hub: LyingHub, log: ForumLog
+) -> None:
+    """Another machine of the lab is further: the log has exchanged its keys there. This one was shown less."""
+    aurora.sync()
+    further = checkpoints.sign(Checkpoint(ORIGIN, log.size + 1, bytes(32)), key("log 2"))
+    hub.cosigned = [str(checkpoints.cosign(further, AURORA, key("Aurora witness"), int(time.time())))]
+    report = aurora.sync()
+    assert report.witness is not None
+    assert (report.witness.problem, report.witness.warning) == ("", "")
+    kept = aurora.witness_key().last()
+    assert kept is not None
+    # After it there is what the hub knows too, and that is looked at.
+    hub.cosigned.append(cosign(hub, "Aurora", branch(log, log.size - 1)[: log.size]))
+    del hub.cosigned[0]
+    aurora.refused_with(Fault.FORK, "forked")
+
+
+@pytest.mark.parametrize("of_another_log", [True, False])
+def test_what_the_hub_only_pretends_was_cosigned_is_a_forgery(
+    aurora: Lab, hub: LyingHub, log: ForumLog, of_another_log: bool
+) -> None:
+    aurora.sync()
+    if of_another_log:
+        note = checkpoints.sign(Checkpoint(ORIGIN, log.size, bytes(32)), key("Mallory"))
+        hub.cosigned = [str(checkpoints.cosign(note, AURORA, key("Aurora witness"), int(time.time())))]
+        aurora.refused_with(Fault.FORGE, "unsigned_checkpoint")
+    else:
+        made = notes.parse(hub.cosigned[0].encode())
+        line = made.signatures[-1]
+        forged = notes.NoteSignature(line.name, line.key_id, line.value[:-1] + bytes([line.value[-1] ^ 1]))
+        hub.cosigned = [str(notes.Note(made.text, (*made.signatures[:-1], forged)))]
+        hub.lie = lambda path, answer: Answer(200, honest) if path == "/checkpoint" else answer
+        honest = hub.checkpoint().replace(hub.cosigned[0].encode().splitlines()[-1] + b"\n", b"")
+        aurora.refused_with(Fault.FORGE, "bad_note_signature")
+
+
+def test_a_broken_line_in_this_labs_name_is_mended(aurora: Lab, hub: LyingHub) -> None:
+    """The hub shows what it was sent, but damaged: it is sent again."""
+    aurora.sync()
+    [sent] = hub.cosigned
+    line = sent.splitlines()[-1]
+    damaged = hub.checkpoint().decode().replace(line, line[:-8] + "AAAAAAA=")
+    assert damaged != hub.checkpoint().decode()
+    hub.lie = lambda path, answer: Answer(200, damaged.encode()) if path == "/checkpoint" else answer
+    hub.cosigned = []
+    report = aurora.sync()
+    assert report.witness is not None
+    assert report.witness.problem == ""
+    assert hub.cosigned == [sent]
+
+
+def test_what_another_run_cosigned_meanwhile_is_not_gone_behind(
+    hub: LyingHub, log: ForumLog, tmp_path: Path, connection: HubConnection
+) -> None:
+    """Two runs of one home: the slower one has checked before the other cosigned more, and comes after it."""
+    signer = key("Aurora witness")
+    witness = WitnessKey(witness_key(AURORA, signer.public_key), tmp_path / "cosigned", lambda: signer)
+    logs, older = LogHistory.of(LOG), open_checkpoint(hub.checkpoint(), LOG)
+    slow = Witness(connection, [witness], cosigns=True)
+    slow.check(older, VerifiedTree(log.size, older.checkpoint.root, connection.tile), logs)
+    grow(hub, log)
+    Witness(connection, [witness], cosigns=True).cosign(open_checkpoint(hub.checkpoint(), LOG), logs, log.membership)
+    slow.cosign(older, logs, log.membership)
+    assert slow.report is not None
+    assert (slow.report.cosigned, slow.report.problem) == (None, "a smaller tree than the last is not cosigned")
+    assert cosigned(hub) == [("Aurora", log.size)]
+
+
 @pytest.mark.parametrize("remembers", [True, False])
 def test_a_forgotten_cosignature_of_another_history_is_evidence(
     aurora: Lab, hub: LyingHub, log: ForumLog, remembers: bool
@@ -222,6 +293,38 @@ def test_an_answer_from_before_another_run_went_further_accuses_nobody(
     with pytest.raises(VerificationFailed) as caught:
         aurora.sync(note=early)
     assert caught.value.misbehaviour.fault is Fault.ROLL_BACK
+
+
+def test_nor_does_one_at_a_home_that_cosigns_nothing(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
+    aurora.cosigns = False
+    early = hub.checkpoint()
+    grow(hub, log)
+    aurora.sync()
+    assert aurora.sync(note=early).cursor == log.size
+
+
+def test_a_hub_that_forgot_is_shown_what_was_cosigned_though_the_store_is_new(aurora: Lab, hub: LyingHub) -> None:
+    aurora.sync()
+    kept = aurora.witness_key().last()
+    assert kept is not None
+    aurora.store.close()
+    (aurora.home / "store.sqlite").unlink()
+    aurora.store = Store(aurora.home / "store.sqlite")
+    hub.lie = halted("log_rolled_back")
+    with pytest.raises(HubUnreachable):
+        aurora.sync()
+    assert hub.reminded == [kept.note]
+
+
+def test_an_answer_that_came_already_is_not_asked_for_again(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
+    aurora.sync()
+    grow(hub, log)
+    hub.requests.clear()
+    assert aurora.sync(note=hub.checkpoint()).cursor == log.size
+    assert "/checkpoint" not in hub.requests
+    hub.requests.clear()
+    assert aurora.sync(note=hub.checkpoint()).cursor == log.size  # nothing new is an answer, too
+    assert "/checkpoint" not in hub.requests
 
 
 class Killed(BaseException):
@@ -328,10 +431,40 @@ def test_a_damaged_memory_is_never_taken_for_none(aurora: Lab, hub: LyingHub) ->
 
 
 def test_a_key_that_is_not_registered_or_revoked_cosigns_nothing(aurora: Lab, hub: LyingHub, log: ForumLog) -> None:
-    revoked = revoke_body("Aurora witness")
+    revoked, before = revoke_body("Aurora witness"), log.membership
     log.say("membership.revoke_key", AURORA, AURORA, revoked, ["Aurora owner"])
     hub.entries = entries_of(log)
     report = aurora.sync()
     assert report.witness is not None
     assert (report.witness.cosigned, hub.cosigned) == (None, [])
-    assert not Witness(None, [aurora.witness_key()], cosigns=True).is_registered(Membership())  # type: ignore[arg-type] # it asks nobody
+    for cosigns, state, registered in ((True, Membership(), False), (True, before, True), (False, Membership(), True)):
+        asks_nobody = Witness(None, [aurora.witness_key()], cosigns=cosigns)  # type: ignore[arg-type]
+        assert asks_nobody.is_registered(state) is registered
+
+
+def test_a_home_that_is_not_to_cosign_is_still_held_to_what_it_cosigned(
+    aurora: Lab, hub: LyingHub, log: ForumLog, connection: HubConnection
+) -> None:
+    aurora.sync()
+    newest, logs = open_checkpoint(hub.checkpoint(hub.entries[:-1]), LOG), LogHistory.of(LOG)
+    hub.cosigned, tree = [], VerifiedTree(log.size - 1, newest.checkpoint.root, connection.tile)
+    hub.requests.clear()
+    silent = Witness(connection, [aurora.witness_key()])
+    with pytest.raises(Misbehaviour) as caught:
+        silent.check(newest, tree, logs)
+    assert caught.value.fault is Fault.ROLL_BACK
+    newest = open_checkpoint(hub.checkpoint(), LOG)
+    silent.check(newest, VerifiedTree(log.size, newest.checkpoint.root, connection.tile), logs)
+    silent.cosign(newest, logs, log.membership)
+    assert silent.report is None
+    assert not [path for path in hub.requests if "cosignatures" in path]
+
+
+def test_a_home_without_a_witness_key_cosigns_nothing(hub: LyingHub, log: ForumLog, connection: HubConnection) -> None:
+    newest, logs = open_checkpoint(hub.checkpoint(), LOG), LogHistory.of(LOG)
+    keyless = Witness(connection, cosigns=True)
+    keyless.check(newest, VerifiedTree(log.size, newest.checkpoint.root, connection.tile), logs)
+    keyless.cosign(newest, logs, log.membership)
+    assert keyless.report is not None
+    assert (keyless.report.cosigned, keyless.report.problem) == (None, "")
+    assert hub.requests == []
