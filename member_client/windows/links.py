@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import duckdb
 
+from member_client.windows.components import add_components
+
 MACROS = """
 create or replace temp macro surprise(units, expected) as
   case when units > expected then
@@ -58,3 +60,4 @@ create or replace temp table batch_cluster as
 def link_accounts(connection: duckdb.DuckDBPyConnection) -> None:
     """Make `batch_cluster` and `batch_member` from the accounts of the batch."""
     connection.execute(_KEYS)
+    add_components(connection)
