@@ -21,7 +21,8 @@ DRAWS = 200
 CLUSTER_UNITS = 100
 MIN_UNITS = 8
 UNIT_PROMPTS = 8
-_STRATA = np.array([0, 1, 2, 3, 3, 4, 4, 4, 4])  # of units by the number of their prompts
+MIN_COMPARED = 20
+_STRATA = np.array([0, 0, 1, 2, 2, 3, 3, 3, 3])  # by the number of a unit's prompts: the rounded-up log2
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 Vectors = NDArray[np.float64]
@@ -104,8 +105,19 @@ def unlikeness(units: Hashes, means: Vectors, prompts: NDArray[np.int64], ordina
         + _among(products.sum(), products.trace(), len(others))
     )
     drawn = _draw(ordinary.units[outside], _STRATA[ordinary.prompts[outside]], _STRATA[prompts[kept]])
-    null = _null(products, drawn, size)
-    deviation = null.std()
+    return standardised(float(observed), _null(products, drawn, size))
+
+
+def self_likeness(vectors: Vectors, centre: Vectors) -> float:
+    """The squared MMD between one account's prompts and `centre`, but for a constant of the window."""
+    return float(
+        _among(_square_of_sum(vectors), (vectors**2).sum(), len(vectors)) - 2 * (vectors.mean(axis=0) @ centre)
+    )
+
+
+def standardised(observed: float, null: Vectors) -> float | None:
+    """Standard deviations above the mean of `null`; None if that has under 20 values, or only one."""
+    deviation = null.std() if len(null) >= MIN_COMPARED else 0
     return float((observed - null.mean()) / deviation) if deviation > 0 else None
 
 
@@ -128,9 +140,7 @@ def _null(products: Vectors, drawn: Vectors, size: int) -> Vectors:
     outside = products.sum() - inside - 2 * across
     squares = drawn @ np.diagonal(products)
     return np.asarray(
-        _among(inside, squares, size)
-        - 2 * across / (size * rest)
-        + _among(outside, products.trace() - squares, rest)
+        _among(inside, squares, size) - 2 * across / (size * rest) + _among(outside, products.trace() - squares, rest)
     )
 
 
