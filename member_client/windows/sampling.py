@@ -31,7 +31,7 @@ from member_client.windows.unlikeness import (
 MIN_CLUSTER_PROMPTS = 100
 HEAVY_PROMPTS = 200
 HEAVY_SAMPLE = 64
-STRATUM_UNITS = 256
+STRATUM_UNITS = 192
 COMPARED_ACCOUNTS = 256
 _EMBEDDED_TOGETHER = 256  # units
 
@@ -49,7 +49,7 @@ _NOTE = """
 create or replace temp table batch_judged as
 with eligible as (
   select cluster from batch_cluster_sum
-  join spread_of('batch_cluster_tally') as spread on spread."group" = cluster
+  join batch_cluster_spread as spread on spread."group" = cluster
   where units >= $min_units and prompts >= $min_cluster_prompts
 ), member as (
   select distinct cluster, w, unit, hash
