@@ -82,7 +82,9 @@ def test_every_feature_of_accounts_and_clusters_agrees_with_the_reference(
     assert len(single) == len(expected)
     unmatched = [(row, accounts[row["event.id"]]) for row in single]
     for row, its in expected:
-        match = next((i for i, (one, those) in enumerate(unmatched) if those == its and not differences(one, row)), None)
+        match = next(
+            (i for i, (one, those) in enumerate(unmatched) if those == its and not differences(one, row)), None
+        )
         assert match is not None, row
         del unmatched[match]
 
