@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 import pytest
 import re2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from member_client.pattern_sql import Unsupported
@@ -69,6 +69,7 @@ def test_globs_mean_the_same_in_every_kind(glob: tuple[str | Wildcard, ...], cas
     assert by_java(as_tree(glob, cased), text) is expected
 
 
+@settings(max_examples=40)  # each compiles an expression of some thousand instructions
 @given(network=NETWORKS, text=ADDRESSES)
 def test_networks_hold_the_addresses_that_they_hold(network: str, text: str) -> None:
     test = NetworkTest("network.ip", ip_network(network))
@@ -77,6 +78,7 @@ def test_networks_hold_the_addresses_that_they_hold(network: str, text: str) -> 
         assert by_one(tree_of(test.network), text) is expected
 
 
+@settings(max_examples=40)  # each compiles an expression of some thousand instructions
 @given(
     number=st.integers(0, 2**128 - 1) | st.integers(0, 2**32).map(lambda low: low << 64 | low),
     length=st.integers(0, 128),
