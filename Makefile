@@ -46,6 +46,11 @@ test-slow: $(INSTALLED) ## Crash it for minutes: 20 kill -9 of hubs and of Postg
 	STILLWATCH_TEST_KILLS=20 STILLWATCH_TEST_SYNC_KILLS=50 $(BIN)/python -m pytest -s \
 		tests/hub/test_killed_hub.py tests/member_client/test_interrupted_sync.py $(ARGS)
 
+.PHONY: test-spark
+test-spark: $(INSTALLED) ## Hold Spark to the reference evaluator (needs Java 17; fetches PySpark, 450 MB, once)
+	$(BIN)/python -m pip install -qq --require-hashes --no-deps -r tests/spark/requirements.lock
+	PYSPARK_PYTHON=$(CURDIR)/$(BIN)/python $(BIN)/python -m pytest -o timeout=0 tests/spark $(ARGS)
+
 .PHONY: soak
 soak: $(INSTALLED) ## A forum's day in miniature, with faults: OPERATIONS=200000 SEED=1
 	$(BIN)/python -m tests.soak.run --operations $(or $(OPERATIONS),200000) $(if $(SEED),--seed $(SEED))
@@ -88,7 +93,8 @@ bench: $(INSTALLED) ## Measure submitting, syncing and detecting on this machine
 lock: ## Bring the lock files up to pyproject.toml (UPGRADE=1: and every pin to its newest release)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install -qq uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra dev --extra embedded --extra hub --extra keyring --extra traces \
 		--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra hub --extra traces \
 		--custom-compile-command "make lock" --constraint requirements.lock \
