@@ -1,4 +1,4 @@
-"""Requests in CSV (RFC 4180, UTF-8, a header line): text as the catalogue types it, an empty cell is an absent field."""
+"""Requests in CSV (RFC 4180, UTF-8, a header line): cells as the catalogue types them, an empty one is absent."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def csv_rows(
         if cells is None:
             return
         if len(cells) == len(names):
-            yield taken[0], {
-                column: read(cell) for column, read, cell in zip(names, readers, cells, strict=True)
-            }
+            yield taken[0], {column: read(cell) for column, read, cell in zip(names, readers, cells, strict=True)}
         elif cells:
             reason = f"{len(cells)} cells, but the header has {len(names)}"
             broken(BrokenRow(Place(name, taken[0]), reason))

@@ -1,12 +1,12 @@
 """The rules of all patterns over batches of requests, into one table of hits, on DuckDB.
 
 A rule that cannot match without some literal is asked only about rows that have it (`text_scan`); the others are asked
-about every row, all of them in one scan. The condition itself is the compiled SQL in either case, so the hits are the same.
+about every row, all of them in one scan. The condition is the compiled SQL in either case, so the hits are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -52,21 +52,20 @@ class NumberedRule:
         return tuple(sorted(name for name in fields_of(self.condition) if types[name].type in NUMERIC))
 
 
-def numbered_rules(logics: Sequence[Logic]) -> list[NumberedRule]:
-    """The rules of all patterns over requests, in order.
+def numbered_rules(logic: Logic, pattern: int, number_of: Callable[[str], int]) -> list[NumberedRule]:
+    """The rules of a pattern over requests.
+
+    Args:
+        pattern: its position.
+        number_of: the number for a rule's name.
 
     Raises:
         Unsupported: DuckDB cannot say a condition exactly.
     """
-    rules: list[NumberedRule] = []
-    for position, logic in enumerate(logics):
-        if logic.category is Category.REQUEST:
-            for compiled, rule in zip(compile_sql(logic).rules, logic.rules, strict=True):
-                number = len(rules)
-                rules.append(
-                    NumberedRule(number, position, rule.name, rule.emits, compiled.where, rule.condition)
-                )
-    return rules
+    return [
+        NumberedRule(number_of(rule.name), pattern, rule.name, rule.emits, compiled.where, rule.condition)
+        for compiled, rule in zip(compile_sql(logic).rules, logic.rules, strict=True)
+    ]
 
 
 def fields_kept(logics: Sequence[Logic], rules: Sequence[NumberedRule]) -> tuple[Field, ...]:
@@ -82,15 +81,19 @@ def fields_kept(logics: Sequence[Logic], rules: Sequence[NumberedRule]) -> tuple
 class Hits:
     """The rules at work on batches.
 
-    What they hit goes into the table `hit`: `rule` (the number), `event.id`, `event.file`, `event.line`, and the
-    fields kept; never the prompt, unless a pattern groups by it.
+    What they hit goes into the table `hit`: `rule` (the number), `identity` of the log, `event.id`, `event.file`,
+    `event.line`, and the fields kept; never the prompt, unless a pattern groups by it.
+
+    Attributes:
+        identity: of the log whose batches are taken; flush before it changes.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, rules: Sequence[NumberedRule], kept: Sequence[Field]
     ) -> None:
+        self.identity = ""
         self._connection = connection
-        self._rules = rules
+        self._rules = {rule.number: rule for rule in rules}
         self._kept = [EVENT_ID, EVENT_FILE, EVENT_LINE, *(entry.name for entry in kept)]
         self._needed = {rule.number: need for rule in rules if (need := required(rule.condition)) is not None}
         self._waiting: list[pa.RecordBatch] = []
@@ -132,24 +135,24 @@ class Hits:
     def _divide(self) -> None:
         """Which rules are asked about candidates, and which about every row."""
         self._scan = TextScan(self._needed)
-        self._everywhere = [rule for rule in self._rules if rule.number not in self._needed]
-        read = {name for rule in self._rules if rule.number in self._needed for name in fields_of(rule.condition)}
+        self._everywhere = [rule for number, rule in self._rules.items() if number not in self._needed]
+        read = {name for number in self._needed for name in fields_of(self._rules[number].condition)}
         self._columns = [*self._kept, *sorted(read - set(self._kept))]
 
     def _ask_everywhere(self, batch: pa.RecordBatch) -> None:
         numbers = ", ".join(str(rule.number) for rule in self._everywhere)
         wheres = ", ".join(f"({rule.where})" for rule in self._everywhere)
         any_of_them = " OR ".join(f"({rule.where})" for rule in self._everywhere)
-        self._insert(
-            pa.Table.from_batches([batch]), f"unnest(list_where([{numbers}], [{wheres}]))", any_of_them
-        )
+        self._insert(pa.Table.from_batches([batch]), f"unnest(list_where([{numbers}], [{wheres}]))", any_of_them)
 
     def _insert(self, table: pa.Table, rule: str, where: str) -> None:
         columns = ", ".join(map(quoted, self._kept))
         self._connection.register("batch", table)
         try:
             self._connection.execute(
-                f"INSERT INTO hit (rule, {columns}) SELECT {rule}, {columns} FROM batch WHERE {where}"  # noqa: S608 - ours
+                f"INSERT INTO hit (rule, identity, {columns}) "  # noqa: S608 - ours
+                f"SELECT {rule}, ?, {columns} FROM batch WHERE {where}",
+                [self.identity],
             )
         finally:
             self._connection.unregister("batch")

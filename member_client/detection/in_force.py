@@ -1,4 +1,4 @@
-"""Which patterns run over request logs, and why others do not."""
+"""Which patterns run over a lab's logs, and why others do not."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from member_client.errors import InvalidInput
+from member_client.pattern_sql import Unsupported, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
 from sharing_protocol.content import check_pattern
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.pattern_logic import Logic
-from sharing_protocol.pattern_logic.catalogue import Category
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class RunnablePattern:
 
     Attributes:
         id, version, entry: exactly which version of the record.
+        kind: query_pattern, behavioral_signature or detection_method.
     """
 
     id: str
@@ -29,6 +30,7 @@ class RunnablePattern:
     title: str
     severity: str
     logic: Logic
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,10 @@ def _prepare(session: Session, version: StoredVersion) -> RunnablePattern | NotR
         logic = check_pattern(pattern.body)
     except ProtocolError as error:  # it passed its trial under an earlier version of this program
         return NotRunnable(version.id, version.version, version.title, error.detail)
-    if logic.category is not Category.REQUEST:
-        reason = f"not runnable on these logs: need {logic.category}"
-        return NotRunnable(version.id, version.version, version.title, reason)
-    return RunnablePattern(version.id, version.version, version.entry, version.title, version.severity, logic)
+    try:
+        compile_sql(logic)
+    except Unsupported as error:
+        return NotRunnable(version.id, version.version, version.title, f"not runnable on DuckDB: {error}")
+    return RunnablePattern(
+        version.id, version.version, version.entry, version.title, version.severity, logic, version.kind
+    )

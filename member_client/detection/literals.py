@@ -26,7 +26,7 @@ _MAX_ALTERNATIVES = 64
 _DIGITS = re.compile("[0-9]{1,4}")
 _UNCASED = frozenset({"Lo", "Po", "Zs", "Ps", "Pe"})
 
-# What Unicode's simple case folding makes an ASCII letter of: a text with these holds letters that no ASCII search sees.
+# What Unicode's simple case folding makes ASCII letters of: no search for ASCII sees these.
 FOLDED_TO_ASCII = ("\u017f", "\u212a")
 
 

@@ -1,15 +1,15 @@
 """What a lab's own logs are called and what their columns mean: `logs.toml`, `--map`, folders and globs.
 
-    [[source]]
-    files = ["/var/log/gateway/*.jsonl.gz", "archive/"]   # relative to this file
-    format = "csv"                                        # left out: told by each file's first bytes and name
+[[source]]
+files = ["/var/log/gateway/*.jsonl.gz", "archive/"]   # relative to this file
+format = "csv"                                        # left out: told by each file's first bytes and name
 
-    [source.fields]
-    "account.id" = "customer"                             # from a column of another name
-    "org.id" = { column = "org_number", text = true }     # a number that is a name
-    timestamp = { column = "sent", unit = "ms" }          # milliseconds since 1970
-    "account.created" = { column = "opened", zone = "UTC" }   # times written without an offset
-    "request.batch" = { value = false }                   # the same for every row
+[source.fields]
+"account.id" = "customer"                             # from a column of another name
+"org.id" = { column = "org_number", text = true }     # a number that is a name
+timestamp = { column = "sent", unit = "ms" }          # milliseconds since 1970
+"account.created" = { column = "opened", zone = "UTC" }   # times written without an offset
+"request.batch" = { value = false }                   # the same for every row
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ _BATCH_BYTES = 64 * 1024 * 1024
 _LATEST_SECOND = 253_402_300_800
 
 # RFC 3339 in groups: date, time, fraction, sign, hours and minutes of the offset; as `events.parse_time` has it.
-_RFC_3339 = (
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+-])(\d\d):(\d\d))"
-)
+_RFC_3339 = r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+-])(\d\d):(\d\d))"
 
 
 def is_parquet(file: str) -> bool:
@@ -66,7 +64,7 @@ def parquet_batches(
     # a connection of its own: a result that is being fetched occupies one
     with duckdb.connect(config={"threads": 2}) as connection:
         try:
-            for found in connection.execute(query, [file, file]).to_arrow_reader(at_once):
+            for found in connection.sql(query, params=[file, file]).to_arrow_reader(at_once):
                 batch = pa.RecordBatch.from_arrays([_plain(column) for column in found.columns], schema=form)
                 behind += batch.num_rows
                 yield _with_templates(batch), behind
@@ -110,6 +108,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _constant(column: Column, entry: Field) -> str:
     value = column.value
     if entry.type in NUMERIC:
@@ -118,8 +121,7 @@ def _constant(column: Column, entry: Field) -> str:
         fits = isinstance(value, bool)
     else:
         fits = isinstance(value, str) and entry.type is not FieldType.TIME
-    text = "'" + str(value).replace("'", "''") + "'" if fits else "NULL"
-    return f"CAST({text} AS {sql_type(entry)})"
+    return f"CAST({literal(str(value)) if fits else 'NULL'} AS {sql_type(entry)})"
 
 
 def _find(name: str, schema: pa.Schema) -> tuple[str, pa.DataType] | None:
@@ -196,5 +198,3 @@ def _parsed(text: str) -> str:
         f"AND {date} NOT LIKE '0000%' AND ({sign} = '' OR ({hours} < '24' AND {minutes} < '60'))"
     )
     return f"CASE WHEN {sound} THEN {moment} + {micros} - ({offset}) END"
-
-

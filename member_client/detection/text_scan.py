@@ -1,14 +1,16 @@
 """One pass over a column of texts for the literals of all rules: which rows could match which rules.
 
 A column's texts lie one after the other in one Arrow buffer, which Hyperscan scans whole, all literals at once; where a
-match ends says which row it is in. A literal found across two rows, or in a longer word, costs an exact test and no more:
-what this pass gives is only what the exact conditions are then asked about. What it leaves out cannot match (`literals`).
+match ends says which row it is in. A literal found across two rows, or in a longer word, costs an exact test and no
+more: what this pass gives is what the exact conditions are then asked about. What it leaves out cannot match
+(`literals`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import cast
 
 import hyperscan
 import numpy as np
@@ -90,7 +92,8 @@ class _Column:
 
         content = texts.buffers()[2]
         if len(texts) and content is not None and offsets[-1] > offsets[0]:
-            self._database.scan(memoryview(content)[offsets[0] : offsets[-1]], match_event_handler=found)
+            texts_alone = memoryview(content)[offsets[0] : offsets[-1]]
+            self._database.scan(cast(bytes, texts_alone), match_event_handler=found)
         if not ends:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         which = np.array(literals, dtype=np.int64)

@@ -41,7 +41,9 @@ def test_what_an_expression_needs(expression: str, literals: set[str]) -> None:
     assert needed_by_expression(expression) == literals
 
 
-ATOMS = st.sampled_from(["a", "b", "ab", "S", "k", "é", ".", "[ab]", "[^a]", "[a-c]", r"\d", r"\.", "^", "$", r"\b", "中文"])
+ATOMS = st.sampled_from(
+    ["a", "b", "ab", "S", "k", "é", ".", "[ab]", "[^a]", "[a-c]", r"\d", r"\.", "^", "$", r"\b", "中文"]
+)
 EXPRESSIONS = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
@@ -57,7 +59,9 @@ TEXTS = st.text("abcSsKk.é中文 1\u017f\u212a", max_size=14)
 
 
 @given(EXPRESSIONS, st.booleans(), st.lists(TEXTS, min_size=1, max_size=8))
-def test_whatever_an_expression_finds_has_one_of_its_literals(expression: str, caseless: bool, texts: list[str]) -> None:
+def test_whatever_an_expression_finds_has_one_of_its_literals(
+    expression: str, caseless: bool, texts: list[str]
+) -> None:
     try:
         compiled = compile_regex(f"(?i){expression}" if caseless else expression)
     except BadRegex:
