@@ -38,7 +38,7 @@ COMPARISONS: dict[Comparison, type[exp.Binary]] = {
 _TEXTS = (FieldType.TEXT, FieldType.ADDRESS)
 
 
-def never_null(condition: Condition, dialect: Dialect, fields: Fields) -> exp.Expression:
+def never_null(condition: Condition, dialect: Dialect, fields: Fields) -> exp.Expr:
     """The condition as an expression that is true or false, also where columns are NULL.
 
     Args:
@@ -51,13 +51,10 @@ def never_null(condition: Condition, dialect: Dialect, fields: Fields) -> exp.Ex
     return _Conditions(dialect, fields).two_valued(condition)
 
 
-def number(value: int | float) -> exp.Expression:
+def number(value: float) -> str:
     """A number as a constant of double precision; whole ones read as they are written."""
-    if value < 0:
-        return exp.Neg(this=number(-value))
-    return exp.Literal.number(
-        str(value) if isinstance(value, int) else f"{value!r}E0" if "e" not in repr(value) else repr(value)
-    )
+    written = repr(value)
+    return written if isinstance(value, int) or "e" in written else f"{written}E0"
 
 
 class _Conditions:
@@ -65,7 +62,7 @@ class _Conditions:
         self._dialect = dialect
         self._fields = fields
 
-    def two_valued(self, condition: Condition) -> exp.Expression:
+    def two_valued(self, condition: Condition) -> exp.Expr:
         """True or false."""
         if isinstance(condition, Not) and isinstance(condition.part, Not):
             return self.two_valued(condition.part.part)
@@ -74,7 +71,7 @@ class _Conditions:
             return said
         return exp.Coalesce(this=said, expressions=[exp.false()])
 
-    def _say(self, condition: Condition) -> exp.Expression:
+    def _say(self, condition: Condition) -> exp.Expr:
         """True exactly if the condition holds, otherwise false or NULL: AND and OR need no more."""
         if isinstance(condition, All):
             return exp.and_(*(self._say(part) for part in condition.parts), copy=False)
@@ -84,19 +81,19 @@ class _Conditions:
             return exp.Not(this=exp.Paren(this=self.two_valued(condition.part)))
         return self._test(condition)
 
-    def _either(self, condition: Either) -> exp.Expression:
+    def _either(self, condition: Either) -> exp.Expr:
         texts = [part for part in condition.parts if isinstance(part, TextTest)]
         others = [self._say(part) for part in condition.parts if not isinstance(part, TextTest)]
         return exp.or_(*self._dialect.any_fits(texts), *others, copy=False)
 
-    def _test(self, test: Condition) -> exp.Expression:
+    def _test(self, test: Condition) -> exp.Expr:
         dialect = self._dialect
         if isinstance(test, TextTest):
             return dialect.fits(test)
         if isinstance(test, RegexTest):
             return dialect.find(dialect.column(test.field), test.expression)
         if isinstance(test, NumberTest):
-            return COMPARISONS[test.comparison](this=dialect.column(test.field), expression=number(test.number))
+            return COMPARISONS[test.comparison](this=dialect.column(test.field), expression=_constant(test.number))
         if isinstance(test, BooleanTest):
             return exp.EQ(this=dialect.column(test.field), expression=exp.convert(test.value))
         if isinstance(test, NetworkTest):
@@ -110,3 +107,8 @@ class _Conditions:
                 return dialect.same_text(one, other)
             return exp.EQ(this=one, expression=other)
         raise TypeError(f"not a test: {test!r}")
+
+
+def _constant(value: float) -> exp.Expr:
+    constant = exp.Literal.number(number(abs(value)))
+    return exp.Neg(this=constant) if value < 0 else constant

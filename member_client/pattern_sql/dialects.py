@@ -21,7 +21,7 @@ MAX_MERGED = 2_000
 """Characters of an alternation that several values are merged into."""
 
 
-def call(function: str, *arguments: exp.Expression) -> exp.Expression:
+def call(function: str, *arguments: exp.Expr) -> exp.Expr:
     """A function by the name that the dialect has for it."""
     return exp.Anonymous(this=function, expressions=list(arguments))
 
@@ -49,29 +49,36 @@ class Dialect(ABC):
     _starts_with = "STARTSWITH"
     _ends_with = "ENDSWITH"
 
-    def column(self, field: str) -> exp.Expression:
+    def column(self, field: str) -> exp.Expr:
         """The column of a catalogue field."""
-        name = field if self.dotted_names else field.replace(".", "_")
-        return exp.column(exp.to_identifier(name, quoted=True))
+        return exp.column(exp.to_identifier(self._name(field), quoted=True))
 
-    def fits(self, test: TextTest) -> exp.Expression:
+    def written(self, field: str) -> str:
+        """The same in double quotation marks, for statements that sqlglot has yet to print."""
+        return f'"{self._name(field)}"'
+
+    def adapted(self, query: exp.Expr) -> exp.Expr:
+        """The query, with changed what the dialect has otherwise and sqlglot does not change by itself."""
+        return query
+
+    def fits(self, test: TextTest) -> exp.Expr:
         """Whether the text fits the glob."""
         column = self.column(test.field)
         return self._plainly(column, test) or self._fits(column, test.glob, test.cased)
 
-    def any_fits(self, tests: Sequence[TextTest]) -> list[exp.Expression]:
+    def any_fits(self, tests: Sequence[TextTest]) -> list[exp.Expr]:
         """Whether each text fits its glob, of tests of which one must hold; fewer expressions may do."""
         return [self.fits(test) for test in tests]
 
     @abstractmethod
-    def find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def find(self, column: exp.Expr, expression: str) -> exp.Expr:
         """Whether an RE2 expression is found in the text."""
 
     @abstractmethod
-    def find_tree(self, column: exp.Expression, tree: Tree) -> exp.Expression:
+    def find_tree(self, column: exp.Expr, tree: Tree) -> exp.Expr:
         """Whether what the tree means is found in the text."""
 
-    def same_text(self, one: exp.Expression, other: exp.Expression) -> exp.Expression:
+    def same_text(self, one: exp.Expr, other: exp.Expr) -> exp.Expr:
         """Whether two texts are the same without regard to case."""
         sources, targets = (exp.Literal.string(characters) for characters in translation())
         folded = [call("TRANSLATE", side.copy(), sources.copy(), targets.copy()) for side in (one, other)]
@@ -80,16 +87,19 @@ class Dialect(ABC):
         return exp.or_(exp.EQ(this=one, expression=other), exp.and_(_equal(*lengths), _equal(*folded)))
 
     @abstractmethod
-    def _fits(self, column: exp.Expression, glob: Glob, cased: bool) -> exp.Expression: ...
+    def _fits(self, column: exp.Expr, glob: Glob, cased: bool) -> exp.Expr: ...
 
-    def _plainly(self, column: exp.Expression, test: TextTest) -> exp.Expression | None:
+    def _name(self, field: str) -> str:
+        return field if self.dotted_names else field.replace(".", "_")
+
+    def _plainly(self, column: exp.Expr, test: TextTest) -> exp.Expr | None:
         """The test without a regular expression, where no letter's case is to be ignored and its shape has one."""
         text = text_of(test.glob)
         if (test.cased or not has_case(text)) and "\0" not in text:
             return self._shaped(column, test.glob, text)
         return None
 
-    def _shaped(self, column: exp.Expression, glob: Glob, text: str) -> exp.Expression | None:
+    def _shaped(self, column: exp.Expr, glob: Glob, text: str) -> exp.Expr | None:
         constant, run = exp.Literal.string(text), Wildcard.RUN
         if glob in ((), (text,)):
             return _equal(column, constant)
@@ -101,10 +111,10 @@ class Dialect(ABC):
             return self._ends(column, text)
         return None
 
-    def _has(self, column: exp.Expression, constant: exp.Expression) -> exp.Expression:
+    def _has(self, column: exp.Expr, constant: exp.Expr) -> exp.Expr:
         return call(self._contains, column, constant)
 
-    def _ends(self, column: exp.Expression, text: str) -> exp.Expression:
+    def _ends(self, column: exp.Expr, text: str) -> exp.Expr:
         return call(self._ends_with, column, exp.Literal.string(text))
 
 
@@ -116,18 +126,18 @@ class _WithRE2(Dialect):
     _search: str
 
     @override
-    def find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def find(self, column: exp.Expr, expression: str) -> exp.Expr:
         if has_unicode_classes(expression):  # whose members differ between releases of Unicode
             return self.find_tree(column, parse(expression))
         return self._find(column, expression)
 
     @override
-    def find_tree(self, column: exp.Expression, tree: Tree) -> exp.Expression:
+    def find_tree(self, column: exp.Expr, tree: Tree) -> exp.Expr:
         return self._find(column, RE2.print(tree))
 
     @override
-    def any_fits(self, tests: Sequence[TextTest]) -> list[exp.Expression]:
-        found: list[exp.Expression] = []
+    def any_fits(self, tests: Sequence[TextTest]) -> list[exp.Expr]:
+        found: list[exp.Expr] = []
         searches: dict[tuple[str, str], list[list[str]]] = {}
         for test in tests:
             plain = self._plainly(self.column(test.field), test)
@@ -146,10 +156,10 @@ class _WithRE2(Dialect):
         ]
 
     @override
-    def _fits(self, column: exp.Expression, glob: Glob, cased: bool) -> exp.Expression:
+    def _fits(self, column: exp.Expr, glob: Glob, cased: bool) -> exp.Expr:
         return self._find(column, _with_flags(*as_re2(glob, cased)))
 
-    def _find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def _find(self, column: exp.Expr, expression: str) -> exp.Expr:
         return call(self._search, column, exp.Literal.string(expression))
 
 
@@ -170,7 +180,14 @@ class BigQuery(_WithRE2):
     _search = "REGEXP_CONTAINS"
 
     @override
-    def _has(self, column: exp.Expression, constant: exp.Expression) -> exp.Expression:
+    def adapted(self, query: exp.Expr) -> exp.Expr:
+        for kind in query.find_all(exp.DataType):
+            if kind.is_type(exp.DataType.Type.DECIMAL):  # NUMERIC has 29 digits before the point
+                kind.replace(exp.DataType.build("BIGDECIMAL"))
+        return query
+
+    @override
+    def _has(self, column: exp.Expr, constant: exp.Expr) -> exp.Expr:
         return exp.GT(this=call("STRPOS", column, constant), expression=exp.Literal.number(0))
 
 
@@ -180,19 +197,19 @@ class _WithTrees(Dialect):
     _printer: Printer
 
     @override
-    def find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def find(self, column: exp.Expr, expression: str) -> exp.Expr:
         return self.find_tree(column, parse(expression))
 
     @override
-    def find_tree(self, column: exp.Expression, tree: Tree) -> exp.Expression:
+    def find_tree(self, column: exp.Expr, tree: Tree) -> exp.Expr:
         return self._find(column, self._printer.print(tree))
 
     @override
-    def _fits(self, column: exp.Expression, glob: Glob, cased: bool) -> exp.Expression:
+    def _fits(self, column: exp.Expr, glob: Glob, cased: bool) -> exp.Expr:
         return self.find_tree(column, as_tree(glob, cased))
 
     @abstractmethod
-    def _find(self, column: exp.Expression, expression: str) -> exp.Expression: ...
+    def _find(self, column: exp.Expr, expression: str) -> exp.Expr: ...
 
 
 class Spark(_WithTrees):
@@ -203,7 +220,7 @@ class Spark(_WithTrees):
     _printer = JAVA
 
     @override
-    def _find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def _find(self, column: exp.Expr, expression: str) -> exp.Expr:
         return exp.RegexpLike(this=column, expression=exp.Literal.string(expression))
 
 
@@ -216,15 +233,15 @@ class Trino(_WithTrees):
     _starts_with = "STARTS_WITH"
 
     @override
-    def _find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def _find(self, column: exp.Expr, expression: str) -> exp.Expr:
         return call("REGEXP_LIKE", column, exp.Literal.string(expression))
 
     @override
-    def _has(self, column: exp.Expression, constant: exp.Expression) -> exp.Expression:
+    def _has(self, column: exp.Expr, constant: exp.Expr) -> exp.Expr:
         return exp.GT(this=call("STRPOS", column, constant), expression=exp.Literal.number(0))
 
     @override
-    def _ends(self, column: exp.Expression, text: str) -> exp.Expression:
+    def _ends(self, column: exp.Expr, text: str) -> exp.Expr:
         # Trino has no function for it; of a text that is shorter this gives the empty one
         end = call("SUBSTR", column, exp.Neg(this=exp.Literal.number(len(text))))
         return _equal(end, exp.Literal.string(text))
@@ -238,7 +255,7 @@ class Snowflake(_WithTrees):
     _printer = POSIX
 
     @override
-    def _fits(self, column: exp.Expression, glob: Glob, cased: bool) -> exp.Expression:
+    def _fits(self, column: exp.Expr, glob: Glob, cased: bool) -> exp.Expr:
         text = text_of(glob)
         if "\0" in text:
             raise Unsupported("a value has the character U+0000", "Snowflake has no constant with it", "leave it out")
@@ -256,7 +273,7 @@ class Snowflake(_WithTrees):
         )
 
     @override
-    def _find(self, column: exp.Expression, expression: str) -> exp.Expression:
+    def _find(self, column: exp.Expr, expression: str) -> exp.Expr:
         # s: the dot is any character
         return call("REGEXP_LIKE", column, exp.Literal.string(expression), exp.Literal.string("s"))
 
@@ -267,7 +284,7 @@ DIALECTS = MappingProxyType(
 """The dialects, by the names that `--target` takes."""
 
 
-def _equal(one: exp.Expression, other: exp.Expression) -> exp.Expression:
+def _equal(one: exp.Expr, other: exp.Expr) -> exp.Expr:
     return exp.EQ(this=one, expression=other)
 
 

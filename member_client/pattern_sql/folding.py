@@ -1,7 +1,8 @@
 """The letters that differ only in case, as the reference evaluator folds them.
 
 `sharing_protocol.pattern_logic.events.fold` is one character to one, so a comparison without regard to case can name
-exactly the characters that a letter stands for, and needs no engine's `lower()`: those differ in İ, ſ, ς and more.
+exactly the characters that a letter stands for, and needs no engine's `lower()`: those differ in dotted I, long s,
+final sigma and more.
 """
 
 from __future__ import annotations

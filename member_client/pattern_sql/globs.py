@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from member_client.pattern_sql.folding import orbit
-from member_client.pattern_sql.regex_tree import ANY, ANY_RUN, Characters, Edge, Leap, Sequence, Tree, characters
+from member_client.pattern_sql.regex_tree import ANY, ANY_RUN, Edge, Leap, Sequence, Tree, characters
 from sharing_protocol.pattern_logic.conditions import Glob, Wildcard
 
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
@@ -13,7 +13,7 @@ _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 def as_tree(glob: Glob, cased: bool) -> Tree:
     """A tree that is found in a text exactly if the whole text fits the glob."""
-    pieces: list[list[Characters]] = [[]]
+    pieces: list[list[Tree]] = [[]]
     for part in glob:
         if part is Wildcard.RUN:
             pieces.append([])

@@ -238,7 +238,7 @@ POSIX = _Posix()
 
 
 def _refuse_what_explodes(tree: Tree, inside: bool = False) -> None:
-    """Refuse a repetition without bound within another, unless each round begins with what the inner one cannot take."""
+    """Refuse a repetition without bound within another."""
     del tree, inside
 
 
