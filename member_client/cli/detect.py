@@ -114,7 +114,10 @@ def detect(
     session = open_session(home)
     sources = _sources(session.home, files or [], logs, mappings or [])
     follow = (not files) if new is None else new
-    options = Options(follow=follow, since=parse_since(since) if since else None, memory=parse_memory(memory))
+    reference = engine is EngineName.REFERENCE
+    if reference and follow:
+        raise InvalidInput("the reference evaluator follows no logs", "name files, or add --whole")
+    options = Options(follow, parse_since(since) if since else None, parse_memory(memory), reference)
     names = all_files(sources)
     size = total_bytes(names)
     if out is not None:
@@ -152,7 +155,6 @@ def detect(
             broken.note,
             summarise,
             progress,
-            reference=engine is EngineName.REFERENCE,
         )
     if out is not None and out != lines:
         to_parquet(lines, out)

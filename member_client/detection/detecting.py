@@ -25,6 +25,7 @@ from member_client.detection.findings import Counter, Finding, Tally, detection_
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken, Position, Request, read
+from member_client.detection.reference_engine import ReferenceEngine
 from member_client.detection.request_logs import STDIN, Progress
 from member_client.detection.state import State
 from member_client.errors import InvalidInput
@@ -45,11 +46,13 @@ class Options:
         follow: read only what no earlier run has read, and remember how far that was.
         since: leave out requests before this (microseconds since 1970).
         memory: what DuckDB may use before it spills, as it writes it.
+        reference: let the reference evaluator do it, for requests alone; such a run follows nothing.
     """
 
     follow: bool = False
     since: int | None = None
     memory: str = "2GB"
+    reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,6 @@ def detect(
     broken: Broken,
     summarise: Callable[[Result], dict[str, Any]],
     progress: Progress | None = None,
-    *,
-    reference: bool = False,
 ) -> Result:
     """Run patterns over sources and write what they find.
 
@@ -116,7 +117,11 @@ def detect(
                 draft.replace(target)
             place.keep(summary)
             state.finished(name)
-        engine = Engine(state, patterns, options.since)
+        engine: Engine | ReferenceEngine
+        if options.reference:
+            engine = ReferenceEngine(patterns, options.since)
+        else:
+            engine = Engine(state, patterns, options.since)
         result = Result()
         _read_all(sources, engine, state, options, result, broken, progress)
         draft = place.target.with_name(f".{place.target.name}.{place.run}")
@@ -167,7 +172,7 @@ def _state(folder: Path, options: Options) -> Iterator[State]:
 
 def _read_all(
     sources: Sequence[Source],
-    engine: Engine,
+    engine: Engine | ReferenceEngine,
     state: State,
     options: Options,
     result: Result,
@@ -197,7 +202,7 @@ def _read_file(
     source: Source,
     name: str,
     remembered_as: str | None,
-    engine: Engine,
+    engine: Engine | ReferenceEngine,
     state: State,
     broken: Broken,
     progress: Progress | None,
@@ -226,7 +231,7 @@ def _read_file(
                 state.remember(remembered_as, name, identity, last.position, at_end)
 
 
-def _tell(engine: Engine, state: State, result: Result, write: Callable[[str], object]) -> pa.Table:
+def _tell(engine: Engine | ReferenceEngine, state: State, result: Result, write: Callable[[str], object]) -> pa.Table:
     """Write and count what was found and not yet told; gives its ids."""
     counters = {
         pattern.entry: Counter(Tally(pattern.id, pattern.version, pattern.entry, pattern.title, pattern.severity))
@@ -262,7 +267,7 @@ def _by_thousands(found: Iterator[Finding]) -> Iterator[list[Finding]]:
         yield some
 
 
-def _note_missing(engine: Engine, result: Result) -> None:
+def _note_missing(engine: Engine | ReferenceEngine, result: Result) -> None:
     """Which patterns read fields that no row had; without a row nothing is known."""
     present = {name for name, count in engine.coverage.present.items() if count}
     if not engine.coverage.rows:

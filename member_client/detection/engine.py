@@ -29,7 +29,7 @@ from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import literal, quoted
 from member_client.detection.request_logs import Place
 from member_client.detection.state import State
-from member_client.detection.window_matches import matches_of
+from member_client.detection.window_matches import fetched, matches_of
 from member_client.pattern_sql import correlation_query
 from member_client.windows import build_windows
 from sharing_protocol.pattern_logic import MatchedWindow
@@ -40,7 +40,6 @@ DAY = 86_400_000_000
 REACH = 15 * DAY
 """Of windows: a week that ends up to a week after a request, and for `requests_before` the week before it."""
 QUERY_PATTERN = "query_pattern"
-_FETCHED = 5_000
 
 
 @dataclass
@@ -149,11 +148,12 @@ class Engine:
         columns = [EVENT_FILE, EVENT_LINE, *(entry.name for entry in self._kept)]
         chosen = ", ".join(map(quoted, columns))
         numbers = ", ".join(map(str, by_number)) or "NULL"
-        rows = self._connection.cursor().execute(
+        rows = fetched(
+            self._connection,
             f"SELECT rule, identity, {chosen} FROM hit WHERE run IS NULL AND rule IN ({numbers}) "  # noqa: S608 - ours
-            'ORDER BY "event.id", rule'
+            'ORDER BY "event.id", rule',
         )
-        while some := rows.fetchmany(_FETCHED):
+        for some in rows:
             for number, identity, *values in some:
                 row = dict(zip(columns, values, strict=True))
                 rule = by_number[number]
@@ -182,7 +182,8 @@ class Engine:
     def _firings(self, pattern: RunnablePattern, correlation: Correlation) -> Iterator[Finding]:
         groups = [quoted(name) for name in correlation.group_by]
         partition = f"PARTITION BY {', '.join(groups)}" if groups else ""
-        rows = self._connection.cursor().execute(
+        rows = fetched(
+            self._connection,
             f"""
             WITH event AS (
               SELECT event_id, any_value(identity) AS identity, any_value("event.file") AS file,
@@ -197,12 +198,11 @@ class Engine:
             SELECT fired.window_value, fired.window_start, fired.window_end, identity, file, line, t, account,
               list_filter(recent, lambda one: one.t > fired.window_start) AS recent
               {"".join(f", {one}" for one in groups)}
-            FROM fired JOIN trail USING (event_id) WHERE fired.rule = ? AND fired.window_end IS NOT NULL
+            FROM fired JOIN trail USING (event_id) WHERE fired.rule = {literal(correlation.name)} AND fired.window_end IS NOT NULL
             ORDER BY event_id
             """,  # noqa: S608 - names of the catalogue
-            [correlation.name],
         )
-        while some := rows.fetchmany(_FETCHED):
+        for some in rows:
             for value, start, end, identity, file, line, time, account, recent, *group in some:
                 named = dict(zip(correlation.group_by, group, strict=True))
                 window = MatchedWindow(named, value, start, end)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 
@@ -17,7 +18,24 @@ from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, fields_i
 from sharing_protocol.pattern_logic.conditions import fields_of
 
 HOUR = 3_600_000_000
-_FETCHED = 1_000
+_FETCHED = 5_000
+
+
+def fetched(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[tuple[Any, ...]]]:
+    """A query's rows, some at a time, in its order.
+
+    They wait in a table of their own, which may lie on disk: the connection is free for other queries meanwhile.
+    """
+    table = f"fetched_{uuid4().hex}"
+    connection.execute(f"CREATE TEMP TABLE {table} AS {query}")
+    try:
+        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0]  # noqa: S608 - ours
+        for start in range(0, count, _FETCHED):
+            yield connection.execute(
+                f"SELECT * FROM {table} WHERE rowid >= {start} AND rowid < {start + _FETCHED} ORDER BY rowid"  # noqa: S608 - ours
+            ).fetchall()
+    finally:
+        connection.execute(f"DROP TABLE {table}")
 
 
 def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) -> Iterator[Finding]:
@@ -32,8 +50,7 @@ def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) 
     matched = compile_sql(pattern.logic, table=relation).query
     clusters = category is Category.CLUSTER_WINDOW
     names = list(fields_in(category))
-    rows = connection.cursor().execute(
-        f"""
+    query = f"""
         WITH matched AS ({matched}),
         concerned AS (SELECT DISTINCT event_id FROM matched),
         member AS ({_MEMBERS if clusters else _ACCOUNT}),
@@ -51,15 +68,14 @@ def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) 
         LEFT JOIN accounts ON accounts.event_id = matched.event_id
         ORDER BY matched.event_id, matched.rule
         """  # noqa: S608 - names of the catalogue, and what the compiler gives
-    )
-    columns = [column[0] for column in rows.description]
+    columns = [column[0] for column in connection.execute(f"DESCRIBE {query}").fetchall()]
     types = fields_in(category)
     shows = {
         rule.name: sorted(name for name in fields_of(rule.condition) if types[name].type in NUMERIC)
         for rule in pattern.logic.rules
     }
     groups = {correlation.name: correlation.group_by for correlation in pattern.logic.correlations}
-    while some := rows.fetchmany(_FETCHED):
+    for some in fetched(connection, query):
         for values in some:
             row = dict(zip(columns, values, strict=True))
             numbers = {name: row[name] for name in shows.get(row["rule"], ()) if row[name] is not None}

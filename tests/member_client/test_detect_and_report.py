@@ -82,7 +82,9 @@ def test_matches_are_written_for_their_owner_alone(
     # the broken row is line 11 of the file, so rows after it stand a line further down
     assert [match["line"] for match in found] == [n + 1 + (n >= 10) for n in range(0, 30, 3)]
     assert {match["file"] for match in found} == {str(log)}
+    assert len({match["id"] for match in found}) == 10
     assert found[0] == {
+        "id": found[0]["id"],
         "pattern": forum[3],
         "version": 1,
         "entry": forum[0].reference(forum[3])["entry"],

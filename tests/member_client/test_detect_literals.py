@@ -94,7 +94,8 @@ def test_whatever_a_rule_matches_has_one_of_its_literals(
     selections: list[dict[str, Any]], condition: str, texts: list[str]
 ) -> None:
     try:
-        logic = compile_logic([rule(condition, **{f"s{n}": one for n, one in enumerate(selections)})])
+        named: dict[str, Any] = {f"s{n}": one for n, one in enumerate(selections)}
+        logic = compile_logic([rule(condition, **named)])
     except LogicError:
         return
     (compiled,) = logic.rules
