@@ -29,7 +29,7 @@ from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import literal, quoted
 from member_client.detection.request_logs import Place
 from member_client.detection.state import State
-from member_client.detection.window_matches import fetched, matches_of
+from member_client.detection.window_matches import fetched, matches_of, measured
 from member_client.pattern_sql import correlation_query
 from member_client.windows import build_windows
 from sharing_protocol.pattern_logic import MatchedWindow
@@ -205,7 +205,7 @@ class Engine:
         for some in rows:
             for value, start, end, identity, file, line, time, account, recent, *group in some:
                 named = dict(zip(correlation.group_by, group, strict=True))
-                window = MatchedWindow(named, value, start, end)
+                window = MatchedWindow(named, measured(correlation, value), start, end)
                 yield Finding(
                     pattern,
                     correlation.name,

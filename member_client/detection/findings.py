@@ -108,7 +108,8 @@ class Finding:
     @property
     def id(self) -> str:
         """The same in every run, 128 bits in hex."""
-        named = json.dumps([self.pattern.entry, self.rule, *self.key])
+        # logs that begin alike are told apart by the requests themselves
+        named = json.dumps([self.pattern.entry, self.rule, self.moment.time, self.moment.account, *self.key])
         return hashlib.sha256(named.encode()).hexdigest()[:32]
 
     @property

@@ -16,6 +16,7 @@ from member_client.pattern_sql import compile_sql
 from sharing_protocol.pattern_logic import MatchedWindow
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, fields_in
 from sharing_protocol.pattern_logic.conditions import fields_of
+from sharing_protocol.pattern_logic.correlations import Correlation
 
 HOUR = 3_600_000_000
 _FETCHED = 5_000
@@ -36,6 +37,11 @@ def fetched(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[
             ).fetchall()
     finally:
         connection.execute(f"DROP TABLE {table}")
+
+
+def measured(correlation: Correlation, value: float) -> int | float:
+    """What a correlation measured, as the reference evaluator gives it: counts are whole."""
+    return value if correlation.kind in ("value_sum", "value_avg") else int(value)
 
 
 def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) -> Iterator[Finding]:
@@ -74,12 +80,12 @@ def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) 
         rule.name: sorted(name for name in fields_of(rule.condition) if types[name].type in NUMERIC)
         for rule in pattern.logic.rules
     }
-    groups = {correlation.name: correlation.group_by for correlation in pattern.logic.correlations}
+    correlations = {correlation.name: correlation for correlation in pattern.logic.correlations}
     for some in fetched(connection, query):
         for values in some:
             row = dict(zip(columns, values, strict=True))
             numbers = {name: row[name] for name in shows.get(row["rule"], ()) if row[name] is not None}
-            yield _detection(pattern, row, numbers, groups.get(row["rule"]))
+            yield _detection(pattern, row, numbers, correlations.get(row["rule"]))
 
 
 _ACCOUNT = f"""
@@ -95,17 +101,17 @@ _MEMBERS = f"""
 
 
 def _detection(
-    pattern: RunnablePattern, row: dict[str, Any], numbers: dict[str, float], group_by: tuple[str, ...] | None
+    pattern: RunnablePattern, row: dict[str, Any], numbers: dict[str, float], correlation: Correlation | None
 ) -> Finding:
     end, hours = row["timestamp"], int(row["window.hours"])
     samples = tuple(Place(one["file"], one["line"]) for one in row["samples"] or ())
     account = row.get("account.id")
     cluster = {name: row[f"cluster.{name}"] for name in ("key_kind", "key") if row.get(f"cluster.{name}") is not None}
     window = None
-    if group_by is not None:
-        window = MatchedWindow(
-            {name: row[name] for name in group_by}, row["window_value"], row["window_start"], row["window_end"]
-        )
+    if correlation is not None:
+        group = {name: row[name] for name in correlation.group_by}
+        value = measured(correlation, row["window_value"])
+        window = MatchedWindow(group, value, row["window_start"], row["window_end"])
     place = samples[0] if samples else Place("", 0)
     return Finding(
         pattern,
