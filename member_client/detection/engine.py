@@ -87,10 +87,10 @@ class Engine:
         requests = [one for one in patterns if one.logic.category is Category.REQUEST]
         self._over_windows = [one for one in patterns if one.logic.category is not Category.REQUEST]
         self._rules: list[NumberedRule] = []
+        numbers = state.rule_numbers([(one.entry, rule.name) for one in requests for rule in one.logic.rules])
         for position, pattern in enumerate(patterns):
             if pattern.logic.category is Category.REQUEST:
-                numbers = state.rule_numbers(pattern.entry, [rule.name for rule in pattern.logic.rules])
-                self._rules += numbered_rules(pattern.logic, position, numbers.__getitem__)
+                self._rules += numbered_rules(pattern, position, numbers)
         self._kept = fields_kept([one.logic for one in requests], self._rules)
         self._hits = Hits(self._connection, self._rules, self._kept)
         needed = {"timestamp", "account.id"}.union(*(one.logic.required_fields for one in requests))

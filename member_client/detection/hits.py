@@ -6,7 +6,7 @@ about every row, all of them in one scan. The condition is the compiled SQL in e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
+from member_client.detection.in_force import RunnablePattern
 from member_client.detection.literals import required
 from member_client.detection.parquet_rows import quoted
 from member_client.detection.text_scan import TextScan
-from member_client.pattern_sql import compile_sql
 from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
 from sharing_protocol.pattern_logic.conditions import Condition, fields_of
@@ -52,19 +52,21 @@ class NumberedRule:
         return tuple(sorted(name for name in fields_of(self.condition) if types[name].type in NUMERIC))
 
 
-def numbered_rules(logic: Logic, pattern: int, number_of: Callable[[str], int]) -> list[NumberedRule]:
+def numbered_rules(
+    pattern: RunnablePattern, position: int, numbers: Mapping[tuple[str, str], int]
+) -> list[NumberedRule]:
     """The rules of a pattern over requests.
 
     Args:
-        pattern: its position.
-        number_of: the number for a rule's name.
+        position: of the pattern among the patterns.
+        numbers: of rules, by the pattern's entry and their names.
 
     Raises:
         Unsupported: DuckDB cannot say a condition exactly.
     """
     return [
-        NumberedRule(number_of(rule.name), pattern, rule.name, rule.emits, compiled.where, rule.condition)
-        for compiled, rule in zip(compile_sql(logic).rules, logic.rules, strict=True)
+        NumberedRule(numbers[pattern.entry, rule.name], position, rule.name, rule.emits, compiled.where, rule.condition)
+        for compiled, rule in zip(pattern.compiled.rules, pattern.logic.rules, strict=True)
     ]
 
 

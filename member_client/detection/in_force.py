@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from member_client.errors import InvalidInput
-from member_client.pattern_sql import Unsupported, compile_sql
+from member_client.pattern_sql import CompiledPattern, Unsupported, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
 from sharing_protocol.content import check_pattern
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.pattern_logic import Logic
+from sharing_protocol.pattern_logic.catalogue import Category
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,15 @@ class RunnablePattern:
     severity: str
     logic: Logic
     kind: str = ""
+
+    @property
+    def compiled(self) -> CompiledPattern:
+        """Its SQL, over a relation named as its category, `requests` of requests.
+
+        Raises:
+            Unsupported: DuckDB cannot say exactly what it means.
+        """
+        return _compiled(self.logic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,13 @@ def select(session: Session, ids: Sequence[str] = ()) -> Selection:
     return Selection(tuple(runnable), tuple(left_out))
 
 
+@lru_cache(maxsize=4096)
+def _compiled(logic: Logic) -> CompiledPattern:
+    """Once a logic: it takes some milliseconds."""
+    table = "requests" if logic.category is Category.REQUEST else str(logic.category)
+    return compile_sql(logic, table=table)
+
+
 def _why(listed: Listed) -> str:
     if listed.state == "active":
         return "it was not tried here yet"
@@ -95,10 +113,11 @@ def _prepare(session: Session, version: StoredVersion) -> RunnablePattern | NotR
         logic = check_pattern(pattern.body)
     except ProtocolError as error:  # it passed its trial under an earlier version of this program
         return NotRunnable(version.id, version.version, version.title, error.detail)
-    try:
-        compile_sql(logic)
-    except Unsupported as error:
-        return NotRunnable(version.id, version.version, version.title, f"not runnable on DuckDB: {error}")
-    return RunnablePattern(
+    runnable = RunnablePattern(
         version.id, version.version, version.entry, version.title, version.severity, logic, version.kind
     )
+    try:
+        runnable.compiled  # noqa: B018 - worked out here, where it can still be left out
+    except Unsupported as error:
+        return NotRunnable(version.id, version.version, version.title, f"not runnable on DuckDB: {error}")
+    return runnable

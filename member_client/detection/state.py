@@ -141,24 +141,31 @@ class State:
     @property
     def next_event(self) -> int:
         """The `event.id` for the next row."""
-        return int(self._one("SELECT id FROM next_event")[0])
+        ((number,),) = self.connection.execute("SELECT id FROM next_event").fetchall()
+        return int(number)
 
     def advance(self, rows: int) -> None:
         """So many rows more have an `event.id`."""
         self.connection.execute("UPDATE next_event SET id = id + ?", [rows])
 
-    def rule_numbers(self, entry: str, names: Sequence[str]) -> dict[str, int]:
-        """The numbers of a pattern version's rules, given when they are first met."""
-        known = dict(self.connection.execute("SELECT name, number FROM rule WHERE entry = ?", [entry]).fetchall())
-        for name in names:
-            if name not in known:
-                (known[name],) = self._one("SELECT coalesce(max(number), 0) + 1 FROM rule")
-                self.connection.execute("INSERT INTO rule VALUES (?, ?, ?)", [known[name], entry, name])
+    def rule_numbers(self, rules: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The numbers of rules (entry of a pattern version, name), given when they are first met."""
+        rows = self.connection.execute("SELECT entry, name, number FROM rule").fetchall()
+        known = {(entry, name): number for entry, name, number in rows}
+        last = max(known.values(), default=0)
+        unmet = [rule for rule in dict.fromkeys(rules) if rule not in known]
+        if unmet:
+            given = {rule: last + 1 + n for n, rule in enumerate(unmet)}
+            columns = {
+                "number": list(given.values()),
+                "entry": [entry for entry, _ in given],
+                "name": [name for _, name in given],
+            }
+            self.connection.register("given", pa.table(columns))
+            self.connection.execute("INSERT INTO rule SELECT number, entry, name FROM given")
+            self.connection.unregister("given")
+            known |= given
         return known
-
-    def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
-        found = self.connection.execute(query, list(values)).fetchone()
-        return found if found is not None else ()
 
     # -- how far logs have been read --------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from member_client.detection.findings import SAMPLES, Finding, Moment, shown_tim
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import quoted
 from member_client.detection.request_logs import Place
-from member_client.pattern_sql import compile_sql
 from sharing_protocol.pattern_logic import MatchedWindow
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, fields_in
 from sharing_protocol.pattern_logic.conditions import fields_of
@@ -53,7 +52,7 @@ def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) 
     """
     category = pattern.logic.category
     relation = str(category)
-    matched = compile_sql(pattern.logic, table=relation).query
+    matched = pattern.compiled.query
     clusters = category is Category.CLUSTER_WINDOW
     names = list(fields_in(category))
     query = f"""
