@@ -27,6 +27,7 @@ _COMMANDS = {
     "doctor": "setup:doctor",
     "sync": "sync:sync",
     "detect": "detect:detect",
+    "compile": "compile:compile_pattern",
     "prove": "proof:prove",
     "verify-proof": "proof:verify_proof",
     "verify-evidence": "proof:verify_evidence",

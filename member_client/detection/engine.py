@@ -198,7 +198,8 @@ class Engine:
             SELECT fired.window_value, fired.window_start, fired.window_end, identity, file, line, t, account,
               list_filter(recent, lambda one: one.t > fired.window_start) AS recent
               {"".join(f", {one}" for one in groups)}
-            FROM fired JOIN trail USING (event_id) WHERE fired.rule = {literal(correlation.name)} AND fired.window_end IS NOT NULL
+            FROM fired JOIN trail USING (event_id)
+            WHERE fired.rule = {literal(correlation.name)} AND fired.window_end IS NOT NULL
             ORDER BY event_id
             """,  # noqa: S608 - names of the catalogue
         )

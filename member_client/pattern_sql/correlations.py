@@ -34,7 +34,7 @@ _SIGNS = {
 }
 # Whole millionths of a double below 2^53, in steps that lose nothing; the reference's `millionths` takes the same.
 _MILLIONTHS = (
-    "CAST(CAST(FLOOR(v) AS BIGINT) AS DECIMAL(18, 0)) * CAST(1000000 AS DECIMAL(7, 0)) "
+    "CAST(CAST(FLOOR(v) AS BIGINT) AS DECIMAL(24, 0)) * CAST(1000000 AS DECIMAL(7, 0)) "
     "+ CAST(CAST(FLOOR((v - FLOOR(v)) * 1E6 + 5E-1) AS BIGINT) AS DECIMAL(7, 0))"
 )
 _WAYS = "(SELECT 1 AS way UNION ALL SELECT -1 AS way)"
@@ -244,7 +244,7 @@ class _Sweep:
     def _sums(self) -> list[tuple[str, str]]:
         """Sums, in whole millionths; an average is compared by multiplying the threshold with the count."""
         average = self._correlation.kind == "value_avg"
-        known = f"CASE WHEN v IS NULL THEN CAST(0 AS DECIMAL(26, 0)) ELSE {_MILLIONTHS} END"
+        known = f"CASE WHEN v IS NULL THEN CAST(0 AS DECIMAL(32, 0)) ELSE {_MILLIONTHS} END"
         value = f"CAST(s AS DOUBLE) / {'(1E6 * n)' if average else '1E6'} AS value"
         holds = ["n > 0"]
         for sign, wanted in self._correlation.criteria:

@@ -14,17 +14,17 @@ from functools import cache
 from sharing_protocol.pattern_logic.conditions import Glob
 from sharing_protocol.pattern_logic.events import fold
 
-_SURROGATES = range(0xD800, 0xE000)
-
 
 @cache
 def _orbits() -> dict[str, str]:
     """Folded character to all characters that fold to it, of those with more than one."""
     orbits: defaultdict[str, list[str]] = defaultdict(list)
-    for code in range(sys.maxunicode + 1):
-        if code not in _SURROGATES:
-            orbits[fold(chr(code))].append(chr(code))
-    return {folded: "".join(members) for folded, members in orbits.items() if len(members) > 1}
+    # only what `casefold` changes can fold to something else
+    for character in filter(lambda one: one.casefold() != one, map(chr, range(sys.maxunicode + 1))):
+        folded = fold(character)
+        if folded != character:
+            orbits[folded].append(character)
+    return {folded: folded + "".join(members) for folded, members in orbits.items()}
 
 
 def orbit(character: str) -> str:

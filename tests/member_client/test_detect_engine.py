@@ -25,10 +25,10 @@ REFERENCE = Options(reference=True)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def told(number: int, text: str, account: str = "a", **more: Any) -> dict[str, Any]:
+def told(number: int, text: str, account: str = "a", more: dict[str, Any] | None = None) -> dict[str, Any]:
     """A request, so many minutes after noon."""
     moment = (NOON + timedelta(minutes=number)).isoformat()
-    return {"timestamp": moment, "account.id": account, "prompt.text": text, **more}
+    return {"timestamp": moment, "account.id": account, "prompt.text": text, **(more or {})}
 
 
 WORDS = [
@@ -96,10 +96,10 @@ def test_what_the_engine_finds_is_what_the_reference_finds(
 
 
 ROWS_OF_ALL_FORMS: list[dict[str, Any]] = [
-    told(0, "ten diverse tasks", **{"prompt.turns": 3, "network.ip": "192.0.2.9"}),
-    told(1, 'a recipe,\n"quoted"', "b", **{"prompt.turns": 1}),
-    told(2, "step by step", **{"request.batch": True, "gen_ai.usage.output_tokens": 900}),
-    told(3, "ten other tasks", "b", **{"prompt.turns": 4, "account.created": 1_700_000_000}),
+    told(0, "ten diverse tasks", more={"prompt.turns": 3, "network.ip": "192.0.2.9"}),
+    told(1, 'a recipe,\n"quoted"', "b", {"prompt.turns": 1}),
+    told(2, "step by step", more={"request.batch": True, "gen_ai.usage.output_tokens": 900}),
+    told(3, "ten other tasks", "b", {"prompt.turns": 4, "account.created": 1_700_000_000}),
 ]
 ALL_FORMS = [
     pattern("tasks", rule(s={"prompt.text|contains|all": ["ten", "tasks"]})),
@@ -235,7 +235,7 @@ def test_broken_rows_of_csv_and_parquet_are_named_and_the_others_are_kept(tmp_pa
 
 
 def test_a_match_names_its_numbers_its_window_and_some_of_its_requests(tmp_path: Path) -> None:
-    log = write_json_lines(tmp_path / "log.jsonl", [told(n, "recipe", **{"prompt.turns": n}) for n in range(9)])
+    log = write_json_lines(tmp_path / "log.jsonl", [told(n, "recipe", more={"prompt.turns": n}) for n in range(9)])
     plain = pattern("plain", rule(s={"prompt.turns|gte": 8, "prompt.text|contains": "recipe"}))
     often = pattern(
         "often",

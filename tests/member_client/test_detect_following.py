@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from member_client.detection import detecting
+from member_client.detection import detecting, reading
 from member_client.detection.detecting import Options
 from member_client.detection.state import State
 from member_client.errors import InvalidInput
@@ -104,7 +104,7 @@ def test_a_run_that_is_killed_between_legs_goes_on_where_it_was(
 ) -> None:
     logs = [write_json_lines(tmp_path / f"log-{n}.jsonl", [request(10 * n + m) for m in range(3)]) for n in range(3)]
     state = tmp_path / "state"
-    real = detecting.read
+    real = reading.read
 
     def failing(request: Any, *arguments: Any) -> Any:
         if request.file.endswith("log-2.jsonl"):

@@ -28,14 +28,12 @@ def canonical_rows(events: Sequence[Mapping[str, Any]], category: Category = Cat
     for index, fields in enumerate(events):
         event = Event(fields)
         values = [event.read(name, field.type) for name, field in fields_in(category).items()]
-        numbers = [field.type in NUMERIC for field in fields_in(category).values()]
-        rows.append(
-            (index, "events", index + 1)
-            + tuple(
-                float(value) if number and value is not None else value
-                for value, number in zip(values, numbers, strict=True)
-            )
-        )
+        numeric = [field.type in NUMERIC for field in fields_in(category).values()]
+        doubles = [
+            float(value) if number and value is not None else value
+            for value, number in zip(values, numeric, strict=True)
+        ]
+        rows.append((index, "events", index + 1, *doubles))
     return rows
 
 
@@ -65,7 +63,7 @@ def found_by_reference(logic: Logic, events: Iterable[Mapping[str, Any]]) -> Fou
         else:
             group = tuple(sorted((name, comparable(value)) for name, value in match.window.group.items()))
             window = match.window
-            found.add((match.rule, match.index, float(window.value), window.start, window.end, group))
+            found.add((match.rule, match.index, shown(window.value), window.start, window.end, group))
     return found
 
 
@@ -83,9 +81,15 @@ def found_in_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Foun
             )
         )
         match = tuple(values[name] for name in ("rule", "event_id", "window_value", "window_start", "window_end"))
-        assert (*match, group) not in found
-        found.add((*match, group))
+        match = (*match[:2], shown(match[2]), *match[3:], group)
+        assert match not in found
+        found.add(match)
     return found
+
+
+def shown(value: float | None) -> float | None:
+    """A window's value to twelve digits: a sum of millionths beyond 2^53 is compared exactly, but shown as a double."""
+    return None if value is None else float(f"{float(value):.12g}")
 
 
 def comparable(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import assume
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from sharing_protocol.pattern_logic import Logic, LogicError, compile_logic
@@ -22,22 +22,21 @@ NUMBER_FIELDS = ("gen_ai.usage.output_tokens", "gen_ai.request.temperature", "ne
 NUMBERS = st.sampled_from(
     [0, 1, 2, -1, 3.5, 0.1, 0.2, -0.0, 1e-7, -2.5e-7, 2**53 - 1, -(2**53) + 1, 5e-324, 1234567.891, 0.30000000000000004]
 )
-ADDRESSES = st.sampled_from(
-    ["192.0.2.1", "192.0.2.64", "192.0.2.255", "198.51.100.7", "192.0.2.01", "192.0.2", "192.0.2.1.1", "::1", "::", "2001:db8::1", "2001:DB8:0:0::1", "2001:0db8:00:0::1%eth0", "2001:db8::192.0.2.1", "::ffff:192.0.2.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5::", "1::2::3", "2001:db8::12345", "::192.0.2.1", "2001:db8:%x", "2001:db8::%a%b", "fe80::1%"]
-)
-NETWORKS = st.sampled_from(
-    ["192.0.2.0/24", "192.0.2.64/26", "192.0.2.1/32", "0.0.0.0/0", "192.0.0.0/9", "2001:db8::/32", "2001:db8::/33", "::/0", "::1/128", "::/96", "2001:db8::c000:200/120", "2001:db8:0:0:8000::/65", "::ffff:0:0/96"]
-)
-EXPRESSIONS = st.sampled_from(
-    [
-        "a", "(?i)k", "(?i)ß", "[^a]", "(?i)[^k]", "^a", "a$", "(?m)^b$", "(?m)a$", "a.b", "(?s)a.b", r"\bs", r"k\B", r"\Bb",
-        r"\d\s", r"\w+\W", r"[[:alpha:]]-", r"\pL\pN", r"[\p{Greek}x]a", r"\P{L}a", r"(?i)\p{Lu}b", r"\Qa.b\E", "a{2}",
-        "a{1,2}b", "(a|b)*c?k", "(?:ab|a)(?:b|)$", "a|b|", r"\x41|\x{3c3}", r"\x{10FFFF}", r"(?i:s)S", "(?P<n>a)b", "a*?b+?",
-        "(?U)a+b", r"[\]\\^-]", "[]a]", "[^]a]", "[a^]k", r"\Aa\z", r"a\n", "(?i)ſ", r"\.\*", "[!-~]{3}", r"(?-s).k", r"\101",
-        r"\x00", "(?i)(?-i)k", "(a)(b)", r"[\d.]+\s", "(?:a+b)+k", "$", "(?m)$.", r"\t|\r", "[^\\x00-\\x{7f}]", "(?i)[a-k]9",
-        "a||b", "()a", "(?:)", r"\pZ", r"[\PL]",
-    ]
-)  # fmt: skip
+_ADDRESSES = """192.0.2.1 192.0.2.64 192.0.2.255 198.51.100.7 192.0.2.01 192.0.2 192.0.2.1.1 ::1 :: 2001:db8::1
+    2001:DB8:0:0::1 2001:0db8:00:0::1%eth0 2001:db8::192.0.2.1 ::ffff:192.0.2.1 2001:db8:1:2:3:4:5:6 1::2::3
+    2001:db8:1:2:3:4:5:: 2001:db8::12345 ::192.0.2.1 2001:db8:%x 2001:db8::%a%b fe80::1%"""
+ADDRESSES = st.sampled_from(_ADDRESSES.split())
+_NETWORKS = """192.0.2.0/24 192.0.2.64/26 192.0.2.1/32 0.0.0.0/0 192.0.0.0/9 2001:db8::/32 2001:db8::/33 ::/0 ::1/128
+    ::/96 2001:db8::c000:200/120 2001:db8:0:0:8000::/65 ::ffff:0:0/96"""
+NETWORKS = st.sampled_from(_NETWORKS.split())
+_EXPRESSIONS = r"""a (?i)k (?i)ß [^a] (?i)[^k] ^a a$ (?m)^b$ (?m)a$ a.b (?s)a.b \bs k\B \Bb \d\s \w+\W [[:alpha:]]-
+    \pL\pN
+    [\p{Greek}x]a \P{L}a (?i)\p{Lu}b \Qa.b\E a{2} a{1,2}b (a|b)*c?k (?:ab|a)(?:b|)$ a|b| \x41|\x{3c3} \x{10FFFF}
+    (?i:s)S (?P<n>a)b a*?b+? (?U)a+b [\]\\^-] []a] [^]a] [a^]k \Aa\z a\n (?i)\x{17f} \.\* [!-~]{3} (?-s).k \101 \x00
+    (?i)(?-i)k (a)(b) [\d.]+\s (?:a+b)+k $ (?m)$. \t|\r [^\x00-\x{7f}] (?i)[a-k]9 a||b ()a (?:) \pZ [\PL]
+    (?i:a)b|[b-] [\w-]k (?i)[[:upper:]]9 \Q.\Ea (?m)^\z [a-]b [^\n]\r a+|\Bb (?s:.)b (?i)\x{3c3} [[:^alpha:]b]
+    a.*b a.*?b.*k (?:a.?)+b (?i)(?:ab|b.)+ \A[^a]*k \A.?\z"""
+EXPRESSIONS = st.sampled_from(_EXPRESSIONS.split())
 
 
 def escaped(text: str) -> str:
@@ -144,33 +143,49 @@ def _correlation(draw: st.DrawFn, name: str, rules: list[str], inner: dict[str, 
     return {"title": f"Correlation {name}", "name": name, "correlation": part}
 
 
-@st.composite
-def logics(draw: st.DrawFn, correlations: bool = True) -> Logic:
-    """A pattern that `compile_logic` takes."""
-    names = [f"r{number}" for number in range(draw(st.integers(1, 3)))]
-    if correlations and len(names) == 1:
-        names.append("r'1")
-        names[1] = "r1"
-    documents = [draw(_rule(name)) for name in names]
-    if correlations:
-        inner: dict[str, list[str]] = {}
-        for name in ("c0", "c1", "c2")[: draw(st.integers(1, 3))]:
-            document = draw(_correlation(name, names, inner))
-            inner[name] = document["correlation"].get("group-by", [])
-            documents.append(document)
+OFTEN = st.sampled_from(
+    [
+        {"prompt.text|exists": True},
+        {"prompt.text|contains": "a"},
+        {"prompt.text|contains": ["b", "k"]},
+        {"account.id": ["a", "b"]},
+        {"gen_ai.usage.output_tokens|lt": 3},
+    ]
+)
+
+
+def _compiled(documents: list[dict[str, Any]]) -> Logic:
     try:
         return compile_logic(documents)
     except LogicError as error:
-        assume(all(issue.code in ("matches_everything", "bad_regex") for issue in error.issues))
-        assume(False)
+        if all(issue.code in ("matches_everything", "bad_regex") for issue in error.issues):
+            reject()
         raise
 
 
+@st.composite
+def plain_logics(draw: st.DrawFn) -> Logic:
+    """A pattern of rules that ask all sorts of things."""
+    return _compiled([draw(_rule(f"r{number}")) for number in range(draw(st.integers(1, 3)))])
+
+
+@st.composite
+def correlated_logics(draw: st.DrawFn) -> Logic:
+    """A pattern of correlations over rules that match often, and over each other."""
+    names = ["r0", "r'1", "r2"][: draw(st.integers(2, 3))]
+    source = {"product": "llm_api", "category": "request"}
+    documents = [
+        {"title": name, "logsource": source, "detection": {"s": draw(OFTEN), "condition": "s"}} for name in names
+    ]
+    inner: dict[str, list[str]] = {}
+    for name in ("c0", "c1", "c2")[: draw(st.integers(1, 3))]:
+        document = draw(_correlation(name, names, inner))
+        inner[name] = document["correlation"].get("group-by", [])
+        documents.append(document)
+    return _compiled(documents)
+
+
 MOMENTS = st.sampled_from([1_767_225_600 + offset for offset in (0, 0.5, 1, 1, 2, 3, 3.000001, 4, 60, 61)])
-
-
-def _values(*others: Any) -> st.SearchStrategy[Any]:
-    return st.one_of(st.none(), *(st.sampled_from([other]) for other in others))
 
 
 EVENTS = st.fixed_dictionaries(
@@ -186,5 +201,19 @@ EVENTS = st.fixed_dictionaries(
         "gen_ai.usage.output_tokens": NUMBERS | st.sampled_from([None, 2**53, float("inf"), float("nan"), "7"]),
         "gen_ai.request.temperature": NUMBERS,
         "request.batch": st.sampled_from([True, False, None, 0, "true"]),
+    },
+)
+
+CORRELATED_EVENTS = st.fixed_dictionaries(
+    {"timestamp": MOMENTS},
+    optional={
+        "account.created": MOMENTS,
+        "account.id": st.sampled_from(["a", "a", "A", "b", ""]),
+        "org.id": st.sampled_from(["x", "X", "y", "z"]),
+        "prompt.text": st.sampled_from(["a", "b", "ab", "k", ""]),
+        "network.asn": st.sampled_from([0, 1, 2, -0.0]),
+        "gen_ai.usage.output_tokens": NUMBERS,
+        "gen_ai.request.temperature": st.sampled_from([0.1, 0.2, 0.3, -0.1, 1]),
+        "request.batch": st.booleans(),
     },
 )
