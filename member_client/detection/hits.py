@@ -22,7 +22,9 @@ from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
 from sharing_protocol.pattern_logic.conditions import Condition, fields_of
 
-_CANDIDATES = 100_000
+# Planning the conditions of a thousand rules takes half a second, so many candidates share it.
+_CANDIDATES = 400_000
+_CANDIDATE_BYTES = 256 * 1024 * 1024
 _RULES_A_QUERY = 250
 
 
@@ -99,7 +101,7 @@ class Hits:
         self._kept = [EVENT_ID, EVENT_FILE, EVENT_LINE, *(entry.name for entry in kept)]
         self._needed = {rule.number: need for rule in rules if (need := required(rule.condition)) is not None}
         self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = 0
+        self._waiting_rows = self._waiting_bytes = 0
         self._divide()
 
     def take(self, batch: pa.RecordBatch) -> None:
@@ -111,7 +113,8 @@ class Hits:
             candidates = batch.select(self._columns).take(pa.array(rows))
             self._waiting.append(candidates.append_column("rule", pa.array(rules.astype("int32"))))
             self._waiting_rows += len(rows)
-            if self._waiting_rows >= _CANDIDATES:
+            self._waiting_bytes += candidates.nbytes
+            if self._waiting_rows >= _CANDIDATES or self._waiting_bytes >= _CANDIDATE_BYTES:
                 self.flush()
             if common := self._scan.too_common() & self._needed.keys():
                 self._needed = {number: need for number, need in self._needed.items() if number not in common}
@@ -123,7 +126,7 @@ class Hits:
         if not self._waiting:
             return
         candidates = pa.Table.from_batches(self._waiting).sort_by("rule")
-        self._waiting, self._waiting_rows = [], 0
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
         numbers, starts = np.unique(candidates.column("rule").to_numpy(), return_index=True)
         ends = [*starts[1:].tolist(), candidates.num_rows]
         for first in range(0, len(numbers), _RULES_A_QUERY):

@@ -172,7 +172,7 @@ def _offset(zone: str) -> str:
 def _counted(expression: str, stored: pa.DataType, unit: str) -> str:
     """Microseconds of a number of seconds, or of parts of a second."""
     parts = UNITS[unit]
-    inside = f"{expression} >= 0 AND {expression} < {_LATEST_SECOND} * {parts}"
+    inside = f"{expression} >= 0 AND {expression} < {_LATEST_SECOND * parts}"
     if pa.types.is_integer(stored):
         whole = f"CAST({expression} AS HUGEINT) * 1000000 // {parts}"
     else:

@@ -26,7 +26,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sigma.backends.sqlite import sqliteBackend
+from sigma.backends.sqlite.sqlite import sqliteBackend
 from sigma.collection import SigmaCollection
 
 from member_client.detection.detecting import Options, Result, detect
@@ -215,7 +215,8 @@ def _timed(what: Callable[[], object]) -> tuple[float, float]:
 def _on_sqlite(log: _Log, sizes: Sizes) -> Figure:
     """Zircolite's way: rows into SQLite, each rule by the SQL of pySigma's SQLite backend."""
     rows = min(log.rows, sizes.sqlite_requests)
-    queries = sqliteBackend().convert(SigmaCollection.from_dicts([{"status": "test", **one} for one in patterns(100)]))
+    backend: Any = sqliteBackend()  # type: ignore[no-untyped-call]
+    queries = backend.convert(SigmaCollection.from_dicts([{"status": "test", **one} for one in patterns(100)]))
     table = duckdb.execute("SELECT * FROM read_parquet(?) LIMIT ?", [str(log.path), rows]).fetchall()
     samples = []
     for _ in range(sizes.samples):
