@@ -32,7 +32,7 @@ from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.catalogue import Category
 from sharing_protocol.pattern_logic.events import parse_time
 
-LEG_ROWS = 1_000_000
+LEG_ROWS = 4_000_000
 _CHECKED = 10_000
 _MEMORY = re.compile(r"[1-9][0-9]{0,4} ?[MG]i?B", re.ASCII)
 _ID = pa.schema([("id", pa.string()), ("moment", pa.int64())])

@@ -39,8 +39,8 @@ def parquet_batches(
     first_id: int,
     skip: int,
     broken: Callable[[BrokenRow], None],
-) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Batches of the file's rows after the first `skip`, each with the number of rows that then lie behind.
+) -> Iterator[tuple[pa.RecordBatch, int, float]]:
+    """Batches of the file's rows after the first `skip`: each with how many rows, and what share of all, lie behind.
 
     Args:
         broken: told if the file is damaged; what was read before counts.
@@ -67,7 +67,7 @@ def parquet_batches(
             for found in connection.sql(query, params=[file, file]).to_arrow_reader(at_once):
                 batch = pa.RecordBatch.from_arrays([_plain(column) for column in found.columns], schema=form)
                 behind += batch.num_rows
-                yield _with_templates(batch), behind
+                yield _with_templates(batch), behind, behind / max(1, rows)
         except (duckdb.Error, pa.ArrowException) as error:
             reason = str(error).partition("\n")[0]
             broken(BrokenRow(Place(file, behind + 1), f"the file is damaged from here on: {reason}"))

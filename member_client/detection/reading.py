@@ -94,12 +94,13 @@ def read(request: Request, first_id: int, broken: Broken, progress: Progress | N
         InvalidInput: the file cannot be read at all.
     """
     if request.format == "parquet" or (not request.format and is_parquet(request.file)):
-        for batch, rows in parquet_batches(
+        size = Path(request.file).stat().st_size
+        for batch, rows, share in parquet_batches(
             request.file, request.columns, request.fields, first_id, request.start.lines, broken
         ):
+            if progress is not None:
+                progress(int(size * share))
             yield Chunk(request.file, batch, Position(rows))
-        if progress is not None:
-            progress(Path(request.file).stat().st_size)
         return
     lines = _Lines(request, broken)
     builder = BatchBuilder(request.file, request.fields)

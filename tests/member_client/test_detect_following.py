@@ -19,6 +19,7 @@ from member_client.errors import InvalidInput
 from tests.member_client.detection_runs import matches, pattern, run, write_json_lines
 from tests.pattern_logic.documents import correlation, rule
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLLOW = Options(follow=True)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 RECIPES = pattern("plain", rule(s={"prompt.text|contains": "recipe"}))
@@ -141,6 +142,39 @@ def test_a_run_that_is_killed_before_its_file_has_its_name_is_finished_by_the_ne
     assert len(got.kept) == 2
     (before,) = [path for path in state.glob("run-*.jsonl") if path != got.target]
     assert [json.loads(line)["line"] for line in before.read_text().splitlines()] == [1]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from member_client.detection import detecting, reading
+from member_client.detection.engine import Engine
+from tests.member_client.test_detect_following import FOLLOW, OFTEN, RECIPES
+from tests.member_client.detection_runs import run
+
+reading.BATCH_ROWS, detecting.LEG_ROWS = 50, 100
+settle, legs = Engine.settle, []
+
+def dying(engine):
+    settle(engine)
+    legs.append(engine)
+    if len(legs) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Engine.settle = dying
+run(Path(sys.argv[1]), [RECIPES, OFTEN], sys.argv[2], options=FOLLOW)
+"""
+
+
+def test_kill_9_loses_no_match_and_doubles_none(tmp_path: Path) -> None:
+    log, state = write_json_lines(tmp_path / "log.jsonl", [request(n % 500) for n in range(1_000)]), tmp_path / "state"
+    command = [sys.executable, "-c", KILLED, str(state), str(log)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == -9, done.stderr
+    got = run(state, [RECIPES, OFTEN], log, options=FOLLOW)
+    assert got.result.rows == 800  # two legs of a hundred were certain
+    assert matches(got.found) == matches(run(tmp_path / "whole", [RECIPES, OFTEN], log).found)
+    assert len({one["id"] for one in got.found}) == len(got.found)
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:

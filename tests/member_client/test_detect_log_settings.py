@@ -101,7 +101,7 @@ def read_by_sql(values: list[Any], kind: pa.DataType, column: Column) -> list[in
         pq.write_table(pa.table({"timestamp": pa.array(values, kind)}), path)
         fields = request_fields(["timestamp"])
         batches = list(parquet_batches(str(path), {"timestamp": column}, fields, 1, 0, lambda _: None))
-    return [time for batch, _ in batches for time in batch.column("timestamp").to_pylist()]
+    return [time for batch, _, _ in batches for time in batch.column("timestamp").to_pylist()]
 
 
 DIGITS = st.sampled_from(["00", "01", "12", "23", "24", "28", "29", "30", "31", "59", "60", "99"])
