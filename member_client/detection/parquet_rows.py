@@ -46,9 +46,10 @@ def parquet_batches(
         broken: told if the file is damaged; what was read before counts.
     """
     try:
-        described = pq.ParquetFile(file)
-        schema, rows = described.schema_arrow, described.metadata.num_rows
-        stored = sum(described.metadata.row_group(n).total_byte_size for n in range(described.metadata.num_row_groups))
+        with pq.ParquetFile(file) as described:
+            schema, metadata = described.schema_arrow, described.metadata
+        rows = metadata.num_rows
+        stored = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
     except (OSError, pa.ArrowException) as error:
         broken(BrokenRow(Place(file, 1), f"not Parquet that can be read: {error}"))
         return
@@ -140,7 +141,8 @@ def _find(name: str, schema: pa.Schema) -> tuple[str, pa.DataType] | None:
 def _read(expression: str, stored: pa.DataType, entry: Field, column: Column) -> str:
     """SQL that gives a stored column as the field's type, NULL where the value is absent."""
     types = pa.types
-    is_text = types.is_string(stored) or types.is_large_string(stored) or types.is_dictionary(stored)
+    stored = stored.value_type if types.is_dictionary(stored) else stored
+    is_text = types.is_string(stored) or types.is_large_string(stored)
     is_number = types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored)
     if entry.type in (FieldType.TEXT, FieldType.ADDRESS):
         return expression if is_text or (column.text and types.is_integer(stored)) else "NULL"
