@@ -5,7 +5,8 @@ keys/            private keys, 0600
 store.sqlite     every entry of the log, verified
 evidence/        what a failed verification left
 outbox/          signed drafts that no receipt is known of yet
-detections/      what `detect` found, and its summaries
+detections/      what `detect` found, its summaries, and how far it has read
+logs.toml        what the lab's own logs are called, for `detect`
 sync.lock        held while a sync runs
 policy           whose cosignatures a checkpoint needs before it is believed; none is asked for without it
 follow.lock      held by a sync that goes on for ever, also while it waits
@@ -77,6 +78,10 @@ class Home:
     @property
     def policy(self) -> Path:
         return self.path / "policy"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs.toml"
 
     @property
     def sync_lock(self) -> Path:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -17,12 +18,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.detection import runs
-from member_client.detection.findings import Summary, Tally, detection_line, written_whole
+from member_client.detection.detecting import Options, Place, Result, parse_memory, parse_since
+from member_client.detection.detecting import detect as run_detection
+from member_client.detection.findings import Summary, Tally, check_target, to_parquet
 from member_client.detection.in_force import Selection, select
-from member_client.detection.request_logs import BrokenRow, rows, total_bytes
+from member_client.detection.log_settings import Column, Source, all_files, expanded, read_settings
+from member_client.detection.request_logs import STDIN, BrokenRow, total_bytes
 from member_client.detection.rows import parse_columns
-from member_client.detection.running import Detection
 from member_client.errors import InvalidInput
+from member_client.home import Home
 from member_client.patterns.finding import short_id
 from member_client.patterns.trials import try_new
 
@@ -44,18 +48,50 @@ class _Broken:
             self.first.append(row)
 
 
+class EngineName(StrEnum):
+    """What evaluates the patterns."""
+
+    DUCKDB = "duckdb"
+    REFERENCE = "reference"
+
+
 def detect(
     files: Annotated[
-        list[str],
-        typer.Argument(help="Request logs: JSON lines, also gzip or zstd; - for standard input.", show_default=False),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Request logs: JSON lines, CSV, Parquet or OTLP/JSON, also gzip or zstd; folders and patterns; "
+            "- for standard input. By default the sources of --logs.",
+            show_default=False,
+        ),
+    ] = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option(help="What your logs are called and what their columns mean; by default the home's logs.toml."),
+    ] = None,
     patterns: Annotated[
         list[str] | None,
         typer.Option("--pattern", help="Only this pattern (repeatable).", metavar="ID", show_default=False),
     ] = None,
+    since: Annotated[
+        str, typer.Option(help="Leave out requests before this day or time (UTC).", metavar="TIME", show_default=False)
+    ] = "",
+    new: Annotated[
+        bool | None,
+        typer.Option(
+            "--new/--whole",
+            help="Read only what no earlier run with --new has read, or all of it. "
+            "By default --new for the sources of logs.toml, --whole for files that you name.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to write the matches; by default into the home.", metavar="FILE"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write the matches: JSON lines, or Parquet if so called; by default into the home.",
+            metavar="FILE",
+        ),
     ] = None,
     mappings: Annotated[
         list[str] | None,
@@ -64,6 +100,10 @@ def detect(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if any row is broken.")] = False,
+    memory: Annotated[str, typer.Option(help="What the engine may use before it spills to disk.")] = "2GB",
+    engine: Annotated[
+        EngineName, typer.Option(help="The reference is slow, and is what DuckDB must agree with.")
+    ] = EngineName.DUCKDB,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,50 +112,83 @@ def detect(
     Nothing leaves this machine. `stillwatch sighting report` publishes the counts, in buckets, if you say so.
     """
     session = open_session(home)
-    columns = parse_columns(mappings or [])
-    size = total_bytes(files)
+    sources = _sources(session.home, files or [], logs, mappings or [])
+    follow = (not files) if new is None else new
+    reference = engine is EngineName.REFERENCE
+    if reference and follow:
+        raise InvalidInput("the reference evaluator follows no logs", "name files, or add --whole")
+    options = Options(follow, parse_since(since) if since else None, parse_memory(memory), reference)
+    names = all_files(sources)
+    size = total_bytes(names)
+    if out is not None:
+        check_target(out)
     try_new(session.store)
     selection = select(session, patterns or [])
     if not selection.runnable:
         _warn_left_out(selection)
         raise InvalidInput("no pattern in force can run on request logs", "run `stillwatch sync`, see `pattern list`")
     run = runs.new_name(session.clock())
-    target = out or runs.folder(session.home) / f"{run}.jsonl"
+    folder = runs.folder(session.home)
+    lines = folder / f"{run}.jsonl" if out is None or out.suffix == ".parquet" else out
     broken = _Broken()
     started = time.monotonic()
-    with written_whole(target) as file:
-        detection = Detection(
+
+    def summarise(result: Result) -> dict[str, Any]:
+        return Summary(
+            run=run,
+            files=[name if name == STDIN else os.path.abspath(name) for name in names],  # noqa: PTH100 - links stay as named
+            rows=result.rows,
+            broken=broken.count,
+            seconds=time.monotonic() - started,
+            detections=str(lines.absolute()),
+            tallies=result.tallies,
+            left_out=list(selection.left_out),
+            reported={},
+        ).document()
+
+    with _progress(size, as_json) as progress:
+        result = run_detection(
+            sources,
             selection.runnable,
-            columns,
-            lambda pattern, rule, moment, window: file.write(detection_line(pattern, rule, moment, window)),
+            options,
+            Place(folder, lines.absolute(), run, lambda summary: runs.keep_document(session.home, summary)),
+            broken.note,
+            summarise,
+            progress,
         )
-        with _progress(size, as_json) as progress:
-            detection.run(rows(files, broken.note, progress), broken.note)
-    summary = Summary(
-        run=run,
-        files=[name if name == "-" else os.path.abspath(name) for name in files],  # noqa: PTH100 - links stay as named
-        rows=detection.rows,
-        broken=broken.count,
-        seconds=time.monotonic() - started,
-        detections=str(target.absolute()),
-        tallies=detection.tallies,
-        left_out=list(selection.left_out),
-        reported={},
-    )
-    runs.keep(session.home, summary)
-    _report(summary, broken, detection, selection, as_json)
+    if out is not None and out != lines:
+        to_parquet(lines, out)
+    summary = runs.load(session.home, run)
+    _report(summary, broken, result, selection, as_json)
     if strict and broken.count:
         raise typer.Exit(BROKEN_ROWS)
 
 
-def _report(summary: Summary, broken: _Broken, detection: Detection, selection: Selection, as_json: bool) -> None:
-    missing = detection.missing_fields()
+def _sources(home: Home, files: list[str], logs: Path | None, mappings: list[str]) -> list[Source]:
+    columns = {field: Column(column) for field, column in parse_columns(mappings).items()}
+    if files:
+        if logs is not None:
+            raise InvalidInput("name files, or a --logs file that names them", "give one of the two")
+        return [expanded(Source(tuple(files), columns=columns))]
+    chosen = logs or home.logs
+    if not chosen.exists():
+        raise InvalidInput(
+            f"no logs are named, and there is no {chosen}", "name files, or write logs.toml: docs/log-sources.md"
+        )
+    if columns:
+        raise InvalidInput("--map goes with files", f"write the columns into {chosen}")
+    return [expanded(source) for source in read_settings(chosen)]
+
+
+def _report(summary: Summary, broken: _Broken, result: Result, selection: Selection, as_json: bool) -> None:
     if as_json:
         document = summary.document()
         document["first_broken_rows"] = [
             {"file": row.place.file, "line": row.place.line, "reason": row.reason} for row in broken.first
         ]
-        document["could_not_match"] = {entry: sorted(fields) for entry, fields in missing.items()}
+        document["could_not_match"] = {entry: list(result.missing[entry]) for entry in sorted(result.hopeless)}
+        document["missing_fields"] = {entry: list(fields) for entry, fields in result.missing.items()}
+        document["files_unchanged"] = result.files_unchanged
         output.print_json(document)
         return
     matched = [tally for tally in summary.tallies if tally.matches]
@@ -131,7 +204,9 @@ def _report(summary: Summary, broken: _Broken, detection: Detection, selection: 
     )
     say(f"run {summary.run}; every match: {summary.detections}")
     _warn_left_out(selection)
-    _warn_missing(missing, summary.tallies)
+    if result.files_unchanged:
+        say(f"nothing new in {result.files_unchanged} of {len(summary.files)} files")
+    _warn_missing(result, summary.tallies)
     _warn_broken(broken)
 
 
@@ -158,21 +233,18 @@ def _warn_left_out(selection: Selection) -> None:
         output.warn(f"left out: {short_id(one.id)} {one.title}: {one.reason}")
 
 
-def _warn_missing(missing: dict[str, frozenset[str]], tallies: Sequence[Tally]) -> None:
+def _warn_missing(result: Result, tallies: Sequence[Tally]) -> None:
     titles = {tally.entry: tally.title for tally in tallies}
-    for fields, names in _grouped(missing).items():
+    groups: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for entry, fields in result.missing.items():
+        groups.setdefault((entry in result.hopeless, fields), []).append(titles[entry])
+    for (hopeless, fields), names in sorted(groups.items(), reverse=True):
         shown = ", ".join(fields)
-        output.warn(
-            f"no row has any of {shown}, so these could not match: {'; '.join(titles[entry] for entry in names)}"
-        )
-        output.warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
-
-
-def _grouped(missing: dict[str, frozenset[str]]) -> dict[tuple[str, ...], list[str]]:
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for entry, fields in missing.items():
-        groups.setdefault(tuple(sorted(fields)), []).append(entry)
-    return groups
+        if hopeless:
+            output.warn(f"no row has any of {shown}, so these could not match: {'; '.join(names)}")
+            output.warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
+        else:
+            output.warn(f"no row has {shown}, so these may match less than they could: {'; '.join(names)}", "")
 
 
 def _warn_broken(broken: _Broken) -> None:

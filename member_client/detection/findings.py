@@ -5,13 +5,17 @@ Both stay in the lab, readable by their owner alone. Only a sighting leaves it, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
+
+import duckdb
 
 from member_client.detection.in_force import NotRunnable, RunnablePattern
 from member_client.detection.request_logs import Place
@@ -19,6 +23,19 @@ from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic import MatchedWindow
 
 FORMAT = 1
+SAMPLES = 5
+"""Requests named for a match of a window."""
+ACCOUNTS = 20
+"""Accounts named for a match of a cluster."""
+
+_PARQUET = {
+    **dict.fromkeys(("id", "pattern"), "VARCHAR"),
+    "version": "BIGINT",
+    **dict.fromkeys(("entry", "title", "severity", "rule", "timestamp", "account.id", "file"), "VARCHAR"),
+    "line": "BIGINT",
+    **dict.fromkeys(("window", "cluster", "numbers", "samples"), "JSON"),
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,47 @@ class Tally:
     last: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One match of a pattern.
+
+    Attributes:
+        rule: name of the rule or correlation.
+        moment: the request at which it matched; of a window, its end.
+        key: what, beside pattern and rule, makes it this match and no other, whenever and under whatever name the log
+            is read.
+        numbers: the number fields that the rule read.
+        window: of a correlation.
+        span: of an account or cluster window: start and end, microseconds since 1970.
+        cluster: key and kind of a cluster.
+        accounts: of a cluster, all of them.
+        samples: some of the requests, the latest or first ones.
+    """
+
+    pattern: RunnablePattern
+    rule: str
+    moment: Moment
+    key: tuple[Any, ...]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    window: MatchedWindow | None = None
+    span: tuple[int, int] | None = None
+    cluster: Mapping[str, str] = field(default_factory=dict)
+    accounts: tuple[str, ...] = ()
+    samples: tuple[Place, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The same in every run, 128 bits in hex."""
+        # logs that begin alike are told apart by the requests themselves
+        named = json.dumps([self.pattern.entry, self.rule, self.moment.time, self.moment.account, *self.key])
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it is about more than one request."""
+        return self.window is not None or self.span is not None
+
+
 class Counter:
     """Counts one pattern's matches as they come."""
 
@@ -68,17 +126,20 @@ class Counter:
         self._accounts: set[str] = set()
         self._row: tuple[str, int] | None = None
 
-    def count(self, moment: Moment, window: bool) -> None:
-        """Take one match; a row that several rules of the pattern match counts once."""
+    def count(self, moment: Moment, window: bool, accounts: Iterable[str] = ()) -> None:
+        """Take one match; a row that several rules of the pattern match counts once.
+
+        Args:
+            accounts: of a cluster.
+        """
         row = (moment.place.file, moment.place.line)
         if not window and row == self._row:
             return
         self._row = self._row if window else row
         tally = self.tally
         tally.matches += 1
-        if moment.account is not None:
-            self._accounts.add(moment.account)
-            tally.accounts = len(self._accounts)
+        self._accounts.update(accounts if moment.account is None else (moment.account,))
+        tally.accounts = len(self._accounts)
         if moment.time is None:
             tally.undated += 1
             return
@@ -127,15 +188,17 @@ class Summary:
         }
 
 
-def detection_line(pattern: RunnablePattern, rule: str, moment: Moment, window: MatchedWindow | None) -> str:
+def detection_line(found: Finding) -> str:
     """One match as a line of the detections file; pure ASCII, so that no prompt can break it."""
+    pattern, moment, window = found.pattern, found.moment, found.window
     document: dict[str, Any] = {
+        "id": found.id,
         "pattern": pattern.id,
         "version": pattern.version,
         "entry": pattern.entry,
         "title": pattern.title,
         "severity": pattern.severity,
-        "rule": rule,
+        "rule": found.rule,
         "timestamp": moment.timestamp,
         "account.id": moment.account,
         "file": moment.place.file,
@@ -148,7 +211,61 @@ def detection_line(pattern: RunnablePattern, rule: str, moment: Moment, window: 
             "start": window.start / 1_000_000,
             "end": window.end / 1_000_000,
         }
+    elif found.span is not None:
+        document["window"] = {"start": found.span[0] / 1_000_000, "end": found.span[1] / 1_000_000}
+    if found.cluster:
+        named = found.accounts[:ACCOUNTS]
+        document["cluster"] = {**found.cluster, "accounts": len(found.accounts), "some_accounts": list(named)}
+    if found.numbers:
+        document["numbers"] = dict(found.numbers)
+    if found.samples:
+        document["samples"] = [{"file": place.file, "line": place.line} for place in found.samples]
     return json.dumps(document) + "\n"
+
+
+def to_parquet(lines: Path, target: Path) -> None:
+    """A detections file as Parquet, for its owner alone; what is nested is JSON text.
+
+    Raises:
+        InvalidInput: it cannot be written.
+    """
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _PARQUET.items())
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    place = "'" + str(draft).replace("'", "''") + "'"
+    try:
+        draft.touch(mode=0o600)
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"COPY (SELECT * FROM read_json(?, format = 'newline_delimited', columns = {{{columns}}})) "  # noqa: S608 - ours
+                f"TO {place} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)",
+                [str(lines)],
+            )
+        draft.replace(target)
+    except (OSError, duckdb.Error) as error:
+        raise InvalidInput(f"cannot write {target}: {error}", f"the matches are in {lines}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def shown_time(microseconds: int | None) -> str | None:
+    """A time as RFC 3339 in UTC."""
+    return None if microseconds is None else (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+
+
+def check_target(path: Path) -> None:
+    """See whether a file can be written there, before hours of work.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder", "give the name of a file to --output")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.touch(mode=0o600)
+        draft.unlink()
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}", "choose another --output") from error
 
 
 @contextmanager

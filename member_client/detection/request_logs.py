@@ -88,27 +88,27 @@ def rows(files: Sequence[str], broken: Callable[[BrokenRow], None], progress: Pr
     """
     done = 0
     for name in files:
-        with _opened(name) as (raw, source):
-            for number, line in _numbered(name, source, broken):
+        with opened(name) as (raw, source):
+            for number, line, _ in numbered(name, source, broken):
                 if progress is not None and number % 1024 == 0:
-                    progress(done + _offset(raw))
+                    progress(done + bytes_read(raw))
                 try:
                     # decoded first: json.loads guesses the encoding of bytes, which takes longer than decoding
                     value: Any = json.loads(line.decode())
                 except (ValueError, RecursionError) as error:
                     if not line.isspace():
-                        broken(BrokenRow(Place(name, number), _reason(error)))
+                        broken(BrokenRow(Place(name, number), why_not_json(error)))
                     continue
                 if type(value) is dict:
                     yield name, number, value
                 else:
                     broken(BrokenRow(Place(name, number), "not a JSON object"))
-            done += _offset(raw)
+            done += bytes_read(raw)
         if progress is not None:
             progress(done)
 
 
-class _Source(io.RawIOBase):
+class Content(io.RawIOBase):
     """Bytes from a reader, up to where it fails.
 
     A buffer over a failing decompressor would lose what it had read ahead; over this one it sees an end, and asks for
@@ -139,8 +139,10 @@ class _Source(io.RawIOBase):
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[io.BufferedReader, _Source]]:
+def opened(name: str, offset: int = 0) -> Iterator[tuple[io.BufferedReader, Content]]:
     """The file as it lies on disk, and its decompressed content; what it is, its first bytes tell.
+
+    A file that is not compressed is read from `offset` on; of a compressed one that must be 0.
 
     `read1`, because a call that goes on reading after it has got something loses that when it then fails.
     """
@@ -148,28 +150,65 @@ def _opened(name: str) -> Iterator[tuple[io.BufferedReader, _Source]]:
         stored = _standard_input() if name == STDIN else stack.enter_context(Path(name).open("rb"))
         start = stored.peek(4)[:4]
         if start.startswith(_GZIP):
-            yield stored, _Source(gzip.GzipFile(fileobj=stored).read1)
+            yield stored, Content(gzip.GzipFile(fileobj=stored).read1)
         elif start == _ZSTD:
             decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
-            yield stored, _Source(decompressor.stream_reader(stored, read_across_frames=True).read1)
+            yield stored, Content(decompressor.stream_reader(stored, read_across_frames=True).read1)
         else:
-            yield stored, _Source(stored.read1)
+            if offset:
+                stored.seek(offset)
+            yield stored, Content(stored.read1)
 
 
-def _numbered(name: str, source: _Source, broken: Callable[[BrokenRow], None]) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers; one that is too long is skipped to its end, and damage ends the file."""
-    number = 0
+def is_compressed(name: str) -> bool:
+    """Whether the file's first bytes are those of gzip or zstd.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    start = first_bytes(name)
+    return start.startswith(_GZIP) or start == _ZSTD
+
+
+def first_bytes(name: str) -> bytes:
+    """The first four bytes of a file as it lies on disk; of standard input without taking them.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    if name == STDIN:
+        return _standard_input().peek(4)[:4]
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(4)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {name}: {error.strerror}", "check the file's name") from error
+
+
+def numbered(
+    name: str, source: Content, broken: Callable[[BrokenRow], None], number: int = 0, end: int = 0
+) -> Iterator[tuple[int, bytes, int]]:
+    """Lines with their numbers and the offsets where they end.
+
+    One that is too long is skipped to its end, and damage ends the file.
+
+    Args:
+        number, end: of the last line before the first one that `source` gives.
+    """
     read = io.BufferedReader(source, _BUFFER).readline
     while line := read(MAX_LINE_BYTES):
         number += 1
+        end += len(line)
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
             broken(BrokenRow(Place(name, number), f"the line has {MAX_LINE_BYTES:,} bytes or more"))
-            while (rest := read(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                pass
+            while rest := read(MAX_LINE_BYTES):
+                end += len(rest)
+                if rest.endswith(b"\n"):
+                    break
         elif source.damage and not line.endswith(b"\n"):
             number -= 1  # the beginning of a row whose end is lost
         else:
-            yield number, line.removeprefix(_MARK) if number == 1 else line
+            yield number, line.removeprefix(_MARK) if number == 1 else line, end
     if source.damage:
         broken(BrokenRow(Place(name, number + 1), f"the file is damaged from here on: {source.damage}"))
 
@@ -181,14 +220,16 @@ def _standard_input() -> io.BufferedReader:
     return stream
 
 
-def _offset(raw: io.BufferedReader) -> int:
+def bytes_read(raw: io.BufferedReader) -> int:
+    """How far the file on disk has been read; 0 of a pipe."""
     try:
         return raw.tell()
     except OSError:
         return 0  # a pipe has no position
 
 
-def _reason(error: ValueError | RecursionError) -> str:
+def why_not_json(error: ValueError | RecursionError) -> str:
+    """What is the matter with a line, in some words."""
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg} (column {error.colno})"
     if isinstance(error, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""All patterns over all rows, in one pass.
+"""All patterns over all rows by the reference evaluator, in one pass: slow, and what the engine must agree with.
 
 A row is made one event, and every rule of every pattern is asked about it; what folding and encoding a rule needs is
 then done once for all. A pattern with correlations also keeps a few numbers of each row that one of its rules matches,
@@ -64,26 +64,32 @@ class Detection:
         Args:
             broken: told of rows that are no event.
         """
-        columns, seen, rules, correlated = self._columns, self.seen, self._rules, self._correlated
-        needs_template = self._needs_template
         for file, line, row in rows:
             try:
-                fields = event_fields(row, columns)
+                fields = event_fields(row, self._columns)
             except BadRow as bad:
                 broken(BrokenRow(Place(file, line), str(bad)))
                 continue
-            if needs_template and fields.get(_TEMPLATE) is None and isinstance(text := fields.get(_PROMPT), str):
-                fields[_TEMPLATE] = template_of(text)
-            self.rows += 1
-            seen.update(fields)
-            event = Event(fields)
-            for holds, pattern, name in rules:
-                if holds(event):
-                    self._match(pattern, name, _moment(file, line, fields), None)
-            for follower in correlated:
-                for name in follower.observe(event, file, line, fields):
-                    self._match(follower.pattern, name, _moment(file, line, fields), None)
-        for follower in correlated:
+            if self._needs_template and fields.get(_TEMPLATE) is None and isinstance(fields.get(_PROMPT), str):
+                fields[_TEMPLATE] = template_of(fields[_PROMPT])
+            self.take(file, line, fields)
+        self.conclude()
+
+    def take(self, file: str, line: int, fields: Fields) -> None:
+        """Ask all rules about one row."""
+        self.rows += 1
+        self.seen.update(fields)
+        event = Event(fields)
+        for holds, pattern, name in self._rules:
+            if holds(event):
+                self._match(pattern, name, _moment(file, line, fields), None)
+        for follower in self._correlated:
+            for name in follower.observe(event, file, line, fields):
+                self._match(follower.pattern, name, _moment(file, line, fields), None)
+
+    def conclude(self) -> None:
+        """What is known once there are no more rows."""
+        for follower in self._correlated:
             for name, moment, window in follower.conclude():
                 self._match(follower.pattern, name, moment, window)
 

@@ -2,6 +2,7 @@
 
 detections/<run>.json    the summary of a run
 detections/<run>.jsonl   its matches, unless `--output` sent them elsewhere
+detections/state.duckdb  what runs that follow their logs remember: `state`
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ def new_name(clock: float) -> str:
 
 def keep(home: Home, summary: Summary) -> None:
     """Write a run's summary into the home; writing it again replaces it."""
-    write_privately(folder(home) / f"{summary.run}.json", json.dumps(summary.document(), indent=1).encode() + b"\n")
+    keep_document(home, summary.document())
+
+
+def keep_document(home: Home, summary: dict[str, Any]) -> None:
+    """The same of a summary as JSON."""
+    write_privately(folder(home) / f"{summary['run']}.json", json.dumps(summary, indent=1).encode() + b"\n")
 
 
 def load(home: Home, name: str = "") -> Summary:

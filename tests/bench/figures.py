@@ -20,6 +20,7 @@ class Sizes:
         patterns: in the log that is synced.
         submissions: in each sample, by `clients` at once.
         arrivals: submissions that a follower waits for.
+        requests: that detection runs over; of these, `sqlite_requests` in SQLite.
         followers: who wait at the hub while `rate` submissions a second come in, for `seconds`.
     """
 
@@ -31,9 +32,22 @@ class Sizes:
     followers: int = 500
     rate: int = 50
     seconds: int = 300
+    requests: int = 1_000_000
+    sqlite_requests: int = 20_000
 
 
-QUICK = Sizes(samples=1, patterns=300, submissions=64, clients=8, arrivals=3, followers=20, rate=10, seconds=3)
+QUICK = Sizes(
+    samples=1,
+    patterns=300,
+    submissions=64,
+    clients=8,
+    arrivals=3,
+    followers=20,
+    rate=10,
+    seconds=3,
+    requests=50_000,
+    sqlite_requests=2_000,
+)
 
 
 @dataclass(frozen=True, slots=True)

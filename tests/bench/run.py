@@ -2,7 +2,7 @@
 
     make bench                                      everything but the crowd, in some minutes
     make bench ARGS="--only cold_sync"              one measurement; repeatable
-    make bench ARGS="--long --seconds 300"          the crowd of followers too
+    make bench ARGS="--long --seconds 300"          the crowd of followers too, and detection over 10 million requests
 
 Figures are ratios to something bare that ran in the same minute on the same machine, wherever that makes sense: they
 outlast the machine. The table goes to standard output, the same as JSON to build/bench.json.
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hub.database.embedded import EmbeddedPostgres, destroy
 from tests.bench.crowd import idle_followers
+from tests.bench.detecting import detect_many
 from tests.bench.figures import QUICK, BenchFailed, Figure, Sizes, progress, table, write
 from tests.bench.place import Place, place
 from tests.bench.submissions import durable_submissions, submit_to_follower
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "durable_submissions": durable_submissions,
     "cold_sync": cold_sync,
     "detection": detection,
+    "detect_many": detect_many,
 }
 LONG: dict[str, Measurement] = {"idle_followers": idle_followers}
 
@@ -40,8 +42,12 @@ def main() -> int:
     arguments = _parser().parse_args()
     chosen = arguments.only or [*MEASUREMENTS, *(LONG if arguments.long else ())]
     sizes = QUICK if arguments.quick else Sizes()
-    given = {name: value for name in ("seconds", "samples") if (value := getattr(arguments, name)) is not None}
+    given = {
+        name: value for name in ("seconds", "samples", "requests") if (value := getattr(arguments, name)) is not None
+    }
     sizes = dataclasses.replace(sizes, **given)
+    if arguments.long and arguments.requests is None and not arguments.quick:
+        sizes = dataclasses.replace(sizes, requests=10_000_000)
     figures: list[Figure] = []
     # Postgres may have to be another user's process, which must be able to reach its folder.
     with tempfile.TemporaryDirectory(prefix="stillwatch-bench-") as folder:
@@ -68,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--long", action="store_true", help="the crowd of followers too")
     parser.add_argument("--seconds", type=int, help="how long the crowd is watched (300)")
     parser.add_argument("--samples", type=int, help="repetitions (3)")
+    parser.add_argument("--requests", type=int, help="that detection runs over (1,000,000; with --long 10,000,000)")
     parser.add_argument("--quick", action="store_true", help="tiny: does it work at all?")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), metavar="FILE", help="where to write")
     return parser

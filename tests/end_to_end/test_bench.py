@@ -18,7 +18,7 @@ MEMBERS = {"value", "unit", "ratio", "against", "target", "met", "samples"}
 @pytest.mark.timeout(300)
 def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    measured = ("submit_to_follower", "durable_submissions", "cold_sync", "idle_followers")
+    measured = ("submit_to_follower", "durable_submissions", "cold_sync", "detect_many", "idle_followers")
     only = [word for name in measured for word in ("--only", name)]
     command = [sys.executable, "tests/bench/run.py", "--quick", *only, "--json", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
@@ -30,6 +30,11 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         figure = figures[name]
         assert figure["samples"] == [figure["ratio"]]
         assert figure["met"] is (figure["ratio"] >= float(figure["target"].removeprefix("ratio >= ")))
+    for name in ("detect_100", "detect_1000"):
+        figure = figures[name]
+        assert figure["met"] is (figure["ratio"] <= float(figure["target"].removeprefix("ratio <= ")))
+        assert figures[f"{name}_memory"]["met"] is True
+    assert "detect_100_sqlite" in figures
     assert len(figures["submit_to_follower"]["samples"]) == 3
     assert figures["crowd_errors"]["value"] == 0, done.stderr
     assert set(figures) >= {"submit_to_follower_p95", "crowd_submit_p50", "crowd_submit_p99", "crowd_hub_memory"}

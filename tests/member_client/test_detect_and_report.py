@@ -82,7 +82,9 @@ def test_matches_are_written_for_their_owner_alone(
     # the broken row is line 11 of the file, so rows after it stand a line further down
     assert [match["line"] for match in found] == [n + 1 + (n >= 10) for n in range(0, 30, 3)]
     assert {match["file"] for match in found} == {str(log)}
+    assert len({match["id"] for match in found}) == 10
     assert found[0] == {
+        "id": found[0]["id"],
         "pattern": forum[3],
         "version": 1,
         "entry": forum[0].reference(forum[3])["entry"],
@@ -120,18 +122,42 @@ def test_a_log_that_calls_the_prompt_otherwise_is_told_how_to_map_it(boreal: Cli
     assert boreal.json("detect", str(log), "--map", "prompt.text=prompt")["patterns"][0]["matches"] == 1
 
 
-def test_patterns_about_windows_are_left_out_and_say_why(
+def test_patterns_about_windows_run_and_say_which_fields_they_miss(
     forum: tuple[ForumInABox, Lab, Lab, str], boreal: Client, log: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "windows.yaml"
     file.write_text(library.starter("evenly-spread-account-pool").text)
     (published,) = boreal.json("pattern", "submit", str(file))
     boreal.run("sync")
-    assert "not runnable on these logs: need cluster_window" in boreal.run("detect", str(log))
-    assert "no pattern in force can run" in boreal.run("detect", str(log), "--pattern", published["id"], code=2)
+    summary = boreal.json("detect", str(log))
+    assert [tally["matches"] for tally in summary["patterns"] if tally["id"] == published["id"]] == [0]
+    assert summary["missing_fields"]
+    assert "these may match less than they could" in boreal.run("detect", str(log))
+    assert "follows no logs" in boreal.run("detect", str(log), "--engine", "reference", "--new", code=2)
     only = boreal.json("detect", str(log), "--pattern", forum[3])
     assert [tally["id"] for tally in only["patterns"]] == [forum[3]]
     boreal.json("pattern", "withdraw", published["id"], "--reason", "Made for a test")
+
+
+def test_the_logs_of_the_home_are_followed(boreal: Client, log: Path, tmp_path: Path) -> None:
+    assert "logs.toml" in boreal.run("detect", code=2)
+    (boreal.home / "logs.toml").write_text(f'[[source]]\nfiles = ["{log.parent}/*.jsonl.gz"]\n')
+    first = boreal.json("detect", "-o", str(tmp_path / "found.parquet"))
+    assert (first["rows"], first["patterns"][0]["matches"]) == (30, 10)
+    assert (tmp_path / "found.parquet").read_bytes()[:4] == b"PAR1"
+    second = boreal.json("detect")
+    assert (second["rows"], second["patterns"][0]["matches"], second["files_unchanged"]) == (0, 0, 1)
+    assert "nothing new in 1 of 1 files" in boreal.run("detect")
+    again = boreal.json("detect", "--whole", "--since", YESTERDAY.strftime("%Y-%m-%d"))
+    assert again["patterns"][0]["matches"] == 10
+    assert "neither a day nor a time" in boreal.run("detect", str(log), "--since", "yesterday", code=2)
+    assert "not an amount of memory" in boreal.run("detect", str(log), "--memory", "much", code=2)
+
+
+def test_both_engines_find_the_same_by_the_command(boreal: Client, log: Path) -> None:
+    reference = boreal.json("detect", str(log), "--engine", "reference")
+    engine = boreal.json("detect", str(log))
+    assert engine["patterns"] == reference["patterns"]
 
 
 def test_nothing_is_written_when_there_is_nothing_to_read(boreal: Client, tmp_path: Path) -> None:

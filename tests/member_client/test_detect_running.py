@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from member_client.detection.findings import Moment, Tally, detection_line
+from member_client.detection.findings import Finding, Moment, Tally, detection_line
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.running import Detection
@@ -147,7 +147,9 @@ def test_a_prompts_template_is_made_where_the_log_has_none_and_a_pattern_reads_i
 def test_a_match_is_one_line_of_ascii_whatever_the_account_is_called() -> None:
     events = [{"prompt.text": "green", "account.id": "é\n\ud800", "timestamp": 1_700_000_000 + n} for n in range(2)]
     lines: list[str] = []
-    detection = Detection([COUNTED], {}, lambda p, n, m, w: lines.append(detection_line(p, n, m, w)))
+    detection = Detection(
+        [COUNTED], {}, lambda p, n, m, w: lines.append(detection_line(Finding(p, n, m, (), window=w)))
+    )
     detection.run([("log", number, event) for number, event in enumerate(events, 1)], lambda _: None)
     assert lines
     assert all(line.isascii() and line.count("\n") == 1 for line in lines)

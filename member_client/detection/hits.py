@@ -1,0 +1,163 @@
+"""The rules of all patterns over batches of requests, into one table of hits, on DuckDB.
+
+A rule that cannot match without some literal is asked only about rows that have it (`text_scan`); the others are asked
+about every row, all of them in one scan. The condition is the compiled SQL in either case, so the hits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
+from member_client.detection.in_force import RunnablePattern
+from member_client.detection.literals import required
+from member_client.detection.parquet_rows import quoted
+from member_client.detection.text_scan import TextScan
+from sharing_protocol.pattern_logic import Logic
+from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
+from sharing_protocol.pattern_logic.conditions import Condition, fields_of
+
+# Planning the conditions of a thousand rules takes half a second, so many candidates share it.
+_CANDIDATES = 400_000
+_CANDIDATE_BYTES = 256 * 1024 * 1024
+_RULES_A_QUERY = 250
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedRule:
+    """A rule of one of the patterns.
+
+    Attributes:
+        number: its own in this run.
+        pattern: position of its pattern among the patterns.
+        name: of the rule, in its pattern.
+        emits: whether its hits are matches by themselves.
+        where: its condition in SQL.
+    """
+
+    number: int
+    pattern: int
+    name: str
+    emits: bool
+    where: str
+    condition: Condition
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The number fields that it reads: what made it match."""
+        types = fields_in(Category.REQUEST)
+        return tuple(sorted(name for name in fields_of(self.condition) if types[name].type in NUMERIC))
+
+
+def numbered_rules(
+    pattern: RunnablePattern, position: int, numbers: Mapping[tuple[str, str], int]
+) -> list[NumberedRule]:
+    """The rules of a pattern over requests.
+
+    Args:
+        position: of the pattern among the patterns.
+        numbers: of rules, by the pattern's entry and their names.
+
+    Raises:
+        Unsupported: DuckDB cannot say a condition exactly.
+    """
+    return [
+        NumberedRule(numbers[pattern.entry, rule.name], position, rule.name, rule.emits, compiled.where, rule.condition)
+        for compiled, rule in zip(pattern.compiled.rules, pattern.logic.rules, strict=True)
+    ]
+
+
+def fields_kept(logics: Sequence[Logic], rules: Sequence[NumberedRule]) -> tuple[Field, ...]:
+    """The fields of a request that correlations and reports need of a hit."""
+    kept = {"timestamp", "account.id"}.union(*(rule.shows for rule in rules))
+    for logic in logics:
+        if logic.category is Category.REQUEST:
+            for correlation in logic.correlations:
+                kept |= {*correlation.group_by} | ({correlation.value_field} - {""})
+    return request_fields(kept)
+
+
+class Hits:
+    """The rules at work on batches.
+
+    What they hit goes into the table `hit`: `rule` (the number), `identity` of the log, `event.id`, `event.file`,
+    `event.line`, and the fields kept; never the prompt, unless a pattern groups by it.
+
+    Attributes:
+        identity: of the log whose batches are taken; flush before it changes.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, rules: Sequence[NumberedRule], kept: Sequence[Field]
+    ) -> None:
+        self.identity = ""
+        self._connection = connection
+        self._rules = {rule.number: rule for rule in rules}
+        self._kept = [EVENT_ID, EVENT_FILE, EVENT_LINE, *(entry.name for entry in kept)]
+        self._needed = {rule.number: need for rule in rules if (need := required(rule.condition)) is not None}
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = self._waiting_bytes = 0
+        self._divide()
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Ask all rules about a batch that has every field that they read; `flush` for the last of it."""
+        if self._everywhere:
+            self._ask_everywhere(batch)
+        rows, rules = self._scan.scan(batch)
+        if len(rows):
+            candidates = batch.select(self._columns).take(pa.array(rows))
+            self._waiting.append(candidates.append_column("rule", pa.array(rules.astype("int32"))))
+            self._waiting_rows += len(rows)
+            self._waiting_bytes += candidates.nbytes
+            if self._waiting_rows >= _CANDIDATES or self._waiting_bytes >= _CANDIDATE_BYTES:
+                self.flush()
+            if common := self._scan.too_common() & self._needed.keys():
+                self._needed = {number: need for number, need in self._needed.items() if number not in common}
+                self.flush()
+                self._divide()
+
+    def flush(self) -> None:
+        """Ask the exact conditions about all candidates that wait."""
+        if not self._waiting:
+            return
+        candidates = pa.Table.from_batches(self._waiting).sort_by("rule")
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        numbers, starts = np.unique(candidates.column("rule").to_numpy(), return_index=True)
+        ends = [*starts[1:].tolist(), candidates.num_rows]
+        for first in range(0, len(numbers), _RULES_A_QUERY):
+            last = min(first + _RULES_A_QUERY, len(numbers)) - 1
+            begin = int(starts[first])
+            some = candidates.slice(begin, int(ends[last]) - begin)
+            asked = [self._rules[int(number)] for number in numbers[first : last + 1]]
+            branches = " ".join(f"WHEN {rule.number} THEN ({rule.where})" for rule in asked)
+            self._insert(some, "rule", f"CASE rule {branches} ELSE false END")
+
+    def _divide(self) -> None:
+        """Which rules are asked about candidates, and which about every row."""
+        self._scan = TextScan(self._needed)
+        self._everywhere = [rule for number, rule in self._rules.items() if number not in self._needed]
+        read = {name for number in self._needed for name in fields_of(self._rules[number].condition)}
+        self._columns = [*self._kept, *sorted(read - set(self._kept))]
+
+    def _ask_everywhere(self, batch: pa.RecordBatch) -> None:
+        numbers = ", ".join(str(rule.number) for rule in self._everywhere)
+        wheres = ", ".join(f"({rule.where})" for rule in self._everywhere)
+        any_of_them = " OR ".join(f"({rule.where})" for rule in self._everywhere)
+        self._insert(pa.Table.from_batches([batch]), f"unnest(list_where([{numbers}], [{wheres}]))", any_of_them)
+
+    def _insert(self, table: pa.Table, rule: str, where: str) -> None:
+        columns = ", ".join(map(quoted, self._kept))
+        self._connection.register("batch", table)
+        try:
+            self._connection.execute(
+                f"INSERT INTO hit (rule, identity, {columns}) "  # noqa: S608 - ours
+                f"SELECT {rule}, ?, {columns} FROM batch WHERE {where}",
+                [self.identity],
+            )
+        finally:
+            self._connection.unregister("batch")

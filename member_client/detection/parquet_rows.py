@@ -1,0 +1,202 @@
+"""Requests in Parquet, read by DuckDB straight into the canonical form.
+
+Values are typed by their columns: a column of another type than its field's is absent as a whole, nothing is converted.
+`parse_time` of the reference evaluator is said here in SQL, for columns that hold times as text or as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from member_client.detection.canonical import LARGEST_INTEGER, PROMPT, TEMPLATE, batch_schema, sql_type
+from member_client.detection.log_settings import UNITS, Column
+from member_client.detection.request_logs import STDIN, BrokenRow, Place, first_bytes
+from member_client.detection.rows import template_of
+from sharing_protocol.pattern_logic.catalogue import NUMERIC, Field, FieldType
+
+_MAGIC = b"PAR1"
+_MOST_ROWS = 131_072
+_BATCH_BYTES = 64 * 1024 * 1024
+_LATEST_SECOND = 253_402_300_800
+
+# RFC 3339 in groups: date, time, fraction, sign, hours and minutes of the offset; as `events.parse_time` has it.
+_RFC_3339 = r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+-])(\d\d):(\d\d))"
+
+
+def is_parquet(file: str) -> bool:
+    """Whether the file begins as Parquet does."""
+    return file != STDIN and first_bytes(file) == _MAGIC
+
+
+def parquet_batches(
+    file: str,
+    columns: Mapping[str, Column],
+    fields: Sequence[Field],
+    first_id: int,
+    skip: int,
+    broken: Callable[[BrokenRow], None],
+) -> Iterator[tuple[pa.RecordBatch, int, float]]:
+    """Batches of the file's rows after the first `skip`: each with how many rows, and what share of all, lie behind.
+
+    Args:
+        broken: told if the file is damaged; what was read before counts.
+    """
+    try:
+        with pq.ParquetFile(file) as described:
+            schema, metadata = described.schema_arrow, described.metadata
+        rows = metadata.num_rows
+        stored = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    except (OSError, pa.ArrowException) as error:
+        broken(BrokenRow(Place(file, 1), f"not Parquet that can be read: {error}"))
+        return
+    at_once = max(1_024, min(_MOST_ROWS, _BATCH_BYTES * rows // max(1, stored)))
+    selected = [_select(entry, columns.get(entry.name), schema) for entry in fields]
+    query = (
+        f'SELECT file_row_number + {first_id - skip} AS "event.id", ?::VARCHAR AS "event.file", '  # noqa: S608 - ours
+        f'file_row_number + 1 AS "event.line", {", ".join(selected) or "NULL"} '
+        f"FROM read_parquet(?, file_row_number = true) WHERE file_row_number >= {skip}"
+    )
+    form = batch_schema(fields)
+    behind = skip
+    # a connection of its own: a result that is being fetched occupies one
+    with duckdb.connect(config={"threads": 2}) as connection:
+        try:
+            for found in connection.sql(query, params=[file, file]).to_arrow_reader(at_once):
+                batch = pa.RecordBatch.from_arrays([_plain(column) for column in found.columns], schema=form)
+                behind += batch.num_rows
+                yield _with_templates(batch), behind, behind / max(1, rows)
+        except (duckdb.Error, pa.ArrowException) as error:
+            reason = str(error).partition("\n")[0]
+            broken(BrokenRow(Place(file, behind + 1), f"the file is damaged from here on: {reason}"))
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
+
+
+def _with_templates(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`prompt.template` made from the prompt where the log has none."""
+    names = batch.schema.names
+    if TEMPLATE not in names or PROMPT not in names:
+        return batch
+    known = batch.column(TEMPLATE)
+    if not known.null_count:
+        return batch
+    made = [
+        template if template is not None or text is None else template_of(text)
+        for template, text in zip(known.to_pylist(), batch.column(PROMPT).to_pylist(), strict=True)
+    ]
+    return batch.set_column(names.index(TEMPLATE), TEMPLATE, pa.array(made, pa.string()))
+
+
+def _select(entry: Field, column: Column | None, schema: pa.Schema) -> str:
+    name = quoted(entry.name)
+    if column is not None and not column.name:
+        return f"{_constant(column, entry)} AS {name}"
+    found = _find((column.name if column is not None else entry.name), schema)
+    if found is None:
+        return f"NULL::{sql_type(entry)} AS {name}"
+    expression, stored = found
+    return f"CAST({_read(expression, stored, entry, column or Column(entry.name))} AS {sql_type(entry)}) AS {name}"
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _constant(column: Column, entry: Field) -> str:
+    value = column.value
+    if entry.type in NUMERIC:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    elif entry.type is FieldType.BOOLEAN:
+        fits = isinstance(value, bool)
+    else:
+        fits = isinstance(value, str) and entry.type is not FieldType.TIME
+    return f"CAST({literal(str(value)) if fits else 'NULL'} AS {sql_type(entry)})"
+
+
+def _find(name: str, schema: pa.Schema) -> tuple[str, pa.DataType] | None:
+    """The SQL of a column of this name, dotted or nested, and its type."""
+    if name in schema.names:
+        return quoted(name), schema.field(name).type
+    for split in (n for n, character in enumerate(name) if character == "."):
+        outer, rest = name[:split], name[split + 1 :]
+        if outer in schema.names and pa.types.is_struct(schema.field(outer).type):
+            found = _find(rest, pa.schema(list(schema.field(outer).type)))
+            if found is not None:
+                return f"{quoted(outer)}.{found[0]}", found[1]
+    return None
+
+
+def _read(expression: str, stored: pa.DataType, entry: Field, column: Column) -> str:
+    """SQL that gives a stored column as the field's type, NULL where the value is absent."""
+    types = pa.types
+    stored = stored.value_type if types.is_dictionary(stored) else stored
+    is_text = types.is_string(stored) or types.is_large_string(stored)
+    is_number = types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored)
+    if entry.type in (FieldType.TEXT, FieldType.ADDRESS):
+        return expression if is_text or (column.text and types.is_integer(stored)) else "NULL"
+    if entry.type is FieldType.BOOLEAN:
+        return expression if types.is_boolean(stored) else "NULL"
+    if entry.type is FieldType.TIME:
+        if types.is_timestamp(stored):
+            known = stored.tz is not None
+            shift = _offset(column.zone)
+            return f"epoch_us({expression}){shift}" if known or column.zone else "NULL"
+        if is_text:
+            return _parsed(f"{expression} || '{column.zone}'" if column.zone else expression)
+        return _counted(expression, stored, column.unit) if is_number else "NULL"
+    if types.is_integer(stored):
+        return f"CASE WHEN {expression} BETWEEN -{LARGEST_INTEGER} AND {LARGEST_INTEGER} THEN {expression} END"
+    if types.is_floating(stored):
+        return f"CASE WHEN isfinite({expression}) THEN {expression} END"
+    return expression if is_number else "NULL"
+
+
+def _offset(zone: str) -> str:
+    """What to take from a time written in a zone, in microseconds."""
+    if zone in ("", "Z"):
+        return ""
+    minutes = int(zone[1:3]) * 60 + int(zone[4:6])
+    return f" {'-' if zone[0] == '+' else '+'} {minutes * 60_000_000}"
+
+
+def _counted(expression: str, stored: pa.DataType, unit: str) -> str:
+    """Microseconds of a number of seconds, or of parts of a second."""
+    parts = UNITS[unit]
+    inside = f"{expression} >= 0 AND {expression} < {_LATEST_SECOND * parts}"
+    if pa.types.is_integer(stored):
+        whole = f"CAST({expression} AS HUGEINT) * 1000000 // {parts}"
+    else:
+        # Whole seconds and the rest apart: both stay exact, where the product of all would be rounded twice.
+        seconds = f"(CAST({expression} AS DOUBLE) / {parts})"
+        rest = f"round_even(({seconds} - floor({seconds})) * 1000000, 0)"
+        whole = f"CAST(floor({seconds}) AS BIGINT) * 1000000 + CAST({rest} AS BIGINT)"
+    return f"CASE WHEN {inside} THEN {whole} END"
+
+
+def _parsed(text: str) -> str:
+    """`events.parse_time` of a text."""
+    parts = [f"regexp_extract({text}, '{_RFC_3339}', {n}, 's')" for n in range(1, 7)]
+    date, clock, fraction, sign, hours, minutes = parts
+    moment = f"epoch_us(TRY_CAST({date} || ' ' || {clock} AS TIMESTAMP))"
+    micros = f"CAST(left(rpad('0' || {fraction}, 7, '0'), 7) AS BIGINT)"
+    offset = (
+        f"CASE WHEN {sign} = '' THEN 0 ELSE (CASE {sign} WHEN '+' THEN 1 ELSE -1 END) * "
+        f"(TRY_CAST({hours} AS BIGINT) * 60 + TRY_CAST({minutes} AS BIGINT)) * 60000000 END"
+    )
+    sound = (
+        f"regexp_full_match({text}, '{_RFC_3339}', 's') AND {clock} NOT LIKE '%:60' AND {clock} NOT LIKE '24:%' "
+        f"AND {date} NOT LIKE '0000%' AND ({sign} = '' OR ({hours} < '24' AND {minutes} < '60'))"
+    )
+    return f"CASE WHEN {sound} THEN {moment} + {micros} - ({offset}) END"
