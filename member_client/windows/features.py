@@ -11,8 +11,8 @@ import duckdb
 
 MACROS = """
 create or replace temp macro billionths(value) as round(value * 1e9)::hugeint;
-create or replace temp macro evenness(total, n_log_n, classes) as
-  greatest(0, least(1, round((ln(total) - n_log_n::double / 1e9 / total) / ln(classes), 9)));
+create or replace temp macro evenness(total, n_log_n, classes) as case when total is not null then
+  greatest(0, least(1, round((ln(total) - n_log_n::double / 1e9 / total) / ln(classes), 9))) end;
 create or replace temp macro share(part, whole) as case when whole > 0 then part::double / whole end;
 
 create or replace temp macro spread_of(tallies) as table
@@ -25,11 +25,19 @@ create or replace temp macro spread_of(tallies) as table
     sum(n) filter (kind = 'topic') as topics,
     sum(billionths(n * ln(n))) filter (kind = 'topic') as topic_n_log_n,
     count(*) filter (kind = 'hour') as hours,
-    sum(billionths(n * ln(n))) filter (kind = 'clock') as clock_n_log_n,
     count(*) filter (kind = 'model') as models,
     sum(n) filter (kind = 'prompt' and accounts > 1) as repeated_prompts,
     sum(n) filter (kind = 'template' and accounts > 1) as shared_templates
   from query_table(tallies)
+  group by "group";
+
+-- Hours are tallied from far before 1970, a multiple of 24 of them, as they must not be negative.
+create or replace temp macro clock_of(tallies) as table
+  select "group", sum(billionths(n * ln(n))) as clock_n_log_n
+  from (
+    select "group", value % 24 as clock, sum(n) as n
+    from query_table(tallies) where kind = 'hour' group by all
+  )
   group by "group";
 """
 
@@ -70,7 +78,8 @@ with summed as (
   select w, account, count(*) as requests_before
   from windows_fact join batch_hour using (hour) where earlier group by all
 ), conversations as (
-  select w, account, count(*) as conversations, sum(one_turn) filter (n = 1) as single from batch_conversation group by all
+  select w, account, count(*) as conversations, sum(one_turn) filter (n = 1) as single
+  from batch_conversation group by all
 )
 select
   row_number() over (order by w, account) as "group",
@@ -87,19 +96,20 @@ left join conversations using (w, account);
 
 create or replace temp table batch_tally as
 with counted as (
-  select w, account, 'prompt' as kind, prompt as value, count(*) as n from batch_fact where prompt is not null group by all
+  select w, account, 'prompt' as kind, prompt as value, count(*) as n
+  from batch_fact where prompt is not null group by all
   union all
   select w, account, 'template', template, count(*) from batch_fact where template is not null group by all
   union all
   select w, account, 'topic', topic, count(*) from batch_fact where topic is not null group by all
   union all
-  select w, account, 'hour', hour::ubigint, count(*) from batch_fact group by all
-  union all
-  select w, account, 'clock', (((hour % 24) + 24) % 24)::ubigint, count(*) from batch_fact group by all
+  select w, account, 'hour', (hour + 1_000_000_000_008)::ubigint, count(*) from batch_fact group by all
   union all
   select w, account, 'model', model, count(*) from batch_fact where model is not null group by all
 )
 select "group", kind, value, n, 1 as accounts from counted join batch_account using (w, account);
+
+create or replace temp table batch_spread as from spread_of('batch_tally');
 """
 
 _ACCOUNT_WINDOWS = """
@@ -109,7 +119,7 @@ select
   batch_window.hours as "window.hours",
   requests as "window.requests",
   requests_before as "window.requests_before",
-  coalesce(conversations, 0) as "window.conversations",
+  conversations as "window.conversations",
   input::double / 1e6 as "window.input_tokens",
   output::double / 1e6 as "window.output_tokens",
   share(output::double / 1e6, outputs) as "window.output_tokens_per_request",
@@ -117,7 +127,7 @@ select
   spread.hours as "window.active_hours",
   evenness(requests, clock_n_log_n, 24) as "window.hour_entropy",
   gap_variation as "window.gap_variation",
-  models as "window.models",
+  nullif(models, 0) as "window.models",
   share(new_model, with_model) as "window.new_model_share",
   share(prompt_values, prompts) as "window.distinct_prompt_share",
   share(single, requests) as "window.single_turn_share",
@@ -133,7 +143,8 @@ select
   payment as "payment.fingerprint"
 from batch_account
 join batch_window using (w)
-join spread_of('batch_tally') as spread using ("group")
+join batch_spread as spread using ("group")
+join clock_of('batch_tally') using ("group")
 join windows_account using (account)
 left join windows_org using (org);
 """
@@ -144,16 +155,22 @@ create or replace temp table batch_cluster_tally as
   select cluster as "group", kind, value, sum(n) as n, count(*) as accounts
   from batch_member join batch_tally using ("group") group by all;
 
+create or replace temp table batch_cluster_spread as from spread_of('batch_cluster_tally');
+
 create or replace temp table batch_cluster_sum as
 with member as (
-  select cluster, account.*, end_us, spread.hours,
-    count(*) over (
-      partition by cluster order by created range between 86_399_999_999 preceding and current row
-    ) as opened_within_a_day
+  select cluster, account.*, end_us, hours
   from batch_member
   join batch_account as account using ("group")
-  join batch_window using (w)
-  join spread_of('batch_tally') as spread using ("group")
+  join (select w, end_us from batch_window) using (w)
+  join (select "group", hours from batch_spread) using ("group")
+), opening as (
+  select cluster, count(*) over (
+    partition by cluster order by created range between 86_399_999_999 preceding and current row
+  ) as together
+  from batch_member join batch_account using ("group") where created is not null
+), burst as (
+  select cluster, max(together) as opened_together from opening group by cluster
 ), largest_org as (
   select cluster, max(n) as largest_org
   from (select cluster, org, count(*) as n from member where org is not null group by all) group by cluster
@@ -162,7 +179,8 @@ with member as (
     count(distinct value) filter (kind = 'payment') as payments,
     count(distinct value) filter (kind = 'network') as networks,
     count(distinct value) filter (kind = 'client') as clients
-  from batch_member join batch_key using ("group") group by cluster
+  from batch_member join batch_key using ("group")
+  where kind in ('payment', 'network', 'client') group by cluster
 )
 select
   cluster,
@@ -190,12 +208,13 @@ select
   sum(billionths(gap_variation))::double / 1e9 / count(gap_variation) as gap_variation,
   sum(hours) as account_hours,
   count(created) as opened,
-  max(opened_within_a_day) filter (created is not null) as opened_together,
+  any_value(opened_together) as opened_together,
   count(*) filter (created >= end_us - 604_800_000_000) as opened_lately,
-  coalesce(any_value(payments), 0) as payments,
-  coalesce(any_value(networks), 0) as networks,
-  coalesce(any_value(clients), 0) as clients
-from member left join largest_org using (cluster) left join various using (cluster)
+  nullif(any_value(payments), 0) as payments,
+  nullif(any_value(networks), 0) as networks,
+  nullif(any_value(clients), 0) as clients
+from member
+left join burst using (cluster) left join largest_org using (cluster) left join various using (cluster)
 group by cluster;
 
 insert into windows_of_clusters by name
@@ -204,7 +223,7 @@ select
   batch_window.hours as "window.hours",
   requests as "window.requests",
   requests_before as "window.requests_before",
-  coalesce(conversations, 0) as "window.conversations",
+  conversations as "window.conversations",
   input::double / 1e6 as "window.input_tokens",
   output::double / 1e6 as "window.output_tokens",
   share(output::double / 1e6, outputs) as "window.output_tokens_per_request",
@@ -212,7 +231,7 @@ select
   spread.hours as "window.active_hours",
   evenness(requests, clock_n_log_n, 24) as "window.hour_entropy",
   gap_variation as "window.gap_variation",
-  models as "window.models",
+  nullif(models, 0) as "window.models",
   share(new_model, with_model) as "window.new_model_share",
   share(prompt_values, prompts) as "window.distinct_prompt_share",
   share(single, requests) as "window.single_turn_share",
@@ -242,7 +261,8 @@ select
 from batch_cluster
 join batch_window using (w)
 join batch_cluster_sum using (cluster)
-join spread_of('batch_cluster_tally') as spread on spread."group" = cluster;
+join batch_cluster_spread as spread on spread."group" = cluster
+join clock_of('batch_cluster_tally') as clock on clock."group" = cluster;
 
 insert into windows_members
   select hours, end_us, kind, key, id
