@@ -3,7 +3,7 @@
 in_force           which patterns run, and why others do not
 log_settings       logs.toml, folders and globs: which files, and what their columns mean
 request_logs       files and streams of lines: opened, decompressed, split; broken rows told apart
-reading            files as record batches in the canonical form; csv_rows, otlp_rows, parquet_rows and rows for the forms
+reading            files as record batches in the canonical form, by csv_rows, otlp_rows, parquet_rows and rows
 canonical          that form
 literals           what a rule cannot match without; text_scan searches for all of it at once
 hits               all rules over batches
