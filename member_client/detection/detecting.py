@@ -244,7 +244,7 @@ def _tell(engine: Engine | ReferenceEngine, state: State, result: Result, write:
         fresh = [one for one in some if one.id not in before] if before else some
         for one in fresh:
             write(detection_line(one))
-            counters[one.pattern.entry].count(one.moment, one.is_window, one.accounts)
+            counters[one.pattern.entry].count(one.counted, one.is_window, one.accounts)
         if state.lasting:
             told.append(
                 pa.RecordBatch.from_arrays(

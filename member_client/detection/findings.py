@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,8 +25,6 @@ from sharing_protocol.pattern_logic import MatchedWindow
 FORMAT = 1
 SAMPLES = 5
 """Requests named for a match of a window."""
-ACCOUNTS = 20
-"""Accounts named for a match of a cluster."""
 
 _PARQUET = {
     **dict.fromkeys(("id", "pattern"), "VARCHAR"),
@@ -111,6 +109,13 @@ class Finding:
         # logs that begin alike are told apart by the requests themselves
         named = json.dumps([self.pattern.entry, self.rule, self.moment.time, self.moment.account, *self.key])
         return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+    @property
+    def counted(self) -> Moment:
+        """The moment by which it is counted: a window's end is no part of it, and may be tomorrow."""
+        if self.span is None or self.window is not None:
+            return self.moment
+        return replace(self.moment, time=self.span[1] - 1)
 
     @property
     def is_window(self) -> bool:
@@ -214,8 +219,7 @@ def detection_line(found: Finding) -> str:
     elif found.span is not None:
         document["window"] = {"start": found.span[0] / 1_000_000, "end": found.span[1] / 1_000_000}
     if found.cluster:
-        named = found.accounts[:ACCOUNTS]
-        document["cluster"] = {**found.cluster, "accounts": len(found.accounts), "some_accounts": list(named)}
+        document["cluster"] = {**found.cluster, "accounts": list(found.accounts)}
     if found.numbers:
         document["numbers"] = dict(found.numbers)
     if found.samples:

@@ -88,10 +88,14 @@ def _count(counters: dict[str, Counter], line: bytes, where: str) -> None:
         head = {"id": match["pattern"]} | {name: match[name] for name in ("version", "entry", "title", "severity")}
         (tally,) = _TALLIES.validate_python([head])
         timestamp = match["timestamp"]
-        moment = Moment(Place(match["file"], match["line"]), timestamp, parse_time(timestamp), match["account.id"])
-    except (ValueError, KeyError, TypeError) as error:
+        time = parse_time(timestamp)
+        if time is not None and "window" in match and "value" not in match["window"]:
+            time -= 1  # see `Finding.counted`
+        moment = Moment(Place(match["file"], match["line"]), timestamp, time, match["account.id"])
+        accounts = match.get("cluster", {}).get("accounts", ())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{where} is not a match as `detect` writes it", "give a detections file") from error
-    counters.setdefault(tally.entry, Counter(tally)).count(moment, "window" in match)
+    counters.setdefault(tally.entry, Counter(tally)).count(moment, "window" in match, accounts)
 
 
 def _summary(document: dict[str, Any]) -> Summary:

@@ -14,6 +14,7 @@ import pytest
 
 from member_client.detection import detecting, reading
 from member_client.detection.detecting import Options
+from member_client.detection.runs import read_detections
 from member_client.detection.state import State
 from member_client.errors import InvalidInput
 from tests.member_client.detection_runs import matches, pattern, run, write_json_lines
@@ -232,8 +233,7 @@ def test_windows_of_accounts_and_clusters_name_account_numbers_and_samples(tmp_p
     assert cluster["cluster"] == {
         "key_kind": "payment",
         "key": "card-1",
-        "accounts": 3,
-        "some_accounts": ["pool-0", "pool-1", "pool-2"],
+        "accounts": ["pool-0", "pool-1", "pool-2"],
     }
     assert cluster["numbers"]["cluster.accounts"] == 3
     assert cluster["timestamp"] == "2026-03-03T00:00:00+00:00"
@@ -242,6 +242,9 @@ def test_windows_of_accounts_and_clusters_name_account_numbers_and_samples(tmp_p
     assert (account["account.id"], account["numbers"]) == ("heavy", {"window.hours": 1, "window.requests": 4})
     assert [sample["line"] for sample in account["samples"]] == [10, 11, 12, 13]
     assert {tally.entry: tally.accounts for tally in got.result.tallies} == {"pool": 3, "heavy": 1}
+    # the day of the window is the day that a sighting would name, not the one that begins at its end
+    assert got.result.tallies[0].last == int(datetime(2026, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000 - 1
+    assert sorted(map(str, read_detections(got.target))) == sorted(map(str, got.result.tallies))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [got.target.name]
 
 
