@@ -144,8 +144,8 @@ def _developers(
 ) -> Accounts:
     those = developers(draw, Kind.DEVELOPER, count, networks, days)
     those.requests = volumes(draw, Kind.DEVELOPER, count, days)
-    # Half of them begin, or begin again, in the course of the period, as every campaign does.
-    those.start = np.where(draw.random(count) < 0.5, days * 0.5 * draw.random(count), 0.0)
+    # Half of them begin, or begin again, in the first two days of seven, as every campaign does.
+    those.start = np.where(draw.random(count) < 0.5, days * 2 / 7 * draw.random(count), 0.0)
     those.created = those.start - ages(draw, Kind.DEVELOPER, count)
     sizes = group_sizes(draw, count, 1, 4)
     group = np.repeat(np.arange(len(sizes)), sizes)

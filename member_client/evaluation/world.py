@@ -74,6 +74,7 @@ class Truth:
         kind: `Kind` of each account.
         campaign: position of the attack file of each account, -1 for none.
         cell: payment instrument within the campaign, -1 for accounts of none.
+        org: organisation of each account, -1 for none.
         event_account: position of the account of each event, by `event.id`.
         event_time: microseconds since 1970 of each event.
         event_campaign: position of the attack file that the event's prompt is from, -1 for none.
@@ -83,6 +84,7 @@ class Truth:
     kind: Integers
     campaign: Integers
     cell: Integers
+    org: Integers
     event_account: Integers
     event_time: Integers
     event_campaign: Integers
@@ -207,7 +209,9 @@ def _log(draw: np.random.Generator, accounts: Accounts, requests: Requests, prom
         "request.batch": pa.array(accounts.batch[account]),
     }
     campaign = np.where(requests.attack[order], accounts.campaign[account], -1)
-    truth = Truth(of.names, accounts.kind, accounts.campaign, accounts.cell, account, FIRST_DAY + time, campaign)
+    truth = Truth(
+        of.names, accounts.kind, accounts.campaign, accounts.cell, accounts.org, account, FIRST_DAY + time, campaign
+    )
     return World(pa.table(columns), prompt, truth)
 
 
