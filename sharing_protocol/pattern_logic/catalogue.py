@@ -95,14 +95,17 @@ _REQUEST = (
 
 _WINDOW = (
     Field("timestamp", _TIME, "", "end of the window, which is not part of it"),
-    Field("window.hours", _INTEGER, "h", "length of the window: 1 or 24"),
+    Field("window.hours", _INTEGER, "h", "length of the window: 1, 24 or 168"),
     Field("window.requests", _INTEGER, "requests", "requests in the window"),
     Field("window.requests_before", _INTEGER, "requests", "requests in the window of the same length just before"),
     Field("window.conversations", _INTEGER, "conversations", "distinct conversations"),
     Field("window.input_tokens", _INTEGER, "tokens", "tokens read, summed"),
     Field("window.output_tokens", _INTEGER, "tokens", "tokens written, summed"),
+    Field("window.output_tokens_per_request", _NUMBER, "tokens", "mean tokens written a request"),
     Field("window.output_input_ratio", _NUMBER, "", "tokens written for each token read"),
     Field("window.active_hours", _INTEGER, "h", "distinct clock hours (UTC) with a request"),
+    Field("window.hour_entropy", _SHARE, "share", "evenness of the requests over the 24 hours of the clock (UTC)"),
+    Field("window.gap_variation", _NUMBER, "", "irregularity of an account's requests: 0 a metronome, about 1 chance"),
     Field("window.models", _INTEGER, "models", "distinct models asked for"),
     Field("window.new_model_share", _SHARE, "share", "requests to a model within 24 h of its release"),
     Field("window.distinct_prompt_share", _SHARE, "share", "distinct prompt texts among the prompts"),
@@ -110,7 +113,9 @@ _WINDOW = (
     Field("window.template_concentration", _SHARE, "share", "prompts made from the most frequent template"),
     Field("window.topic_spread", _SHARE, "share", "evenness of the topics: 0 one topic, 1 each prompt its own"),
     Field("window.reasoning_elicitation_share", _SHARE, "share", "prompts that ask for written-out reasoning"),
+    Field("window.rubric_elicitation_share", _SHARE, "share", "prompts that ask for grades, rubrics or preferences"),
     Field("window.query_pattern_share", _SHARE, "share", "requests that a query pattern in force matched"),
+    Field("window.mmd_z", _NUMBER, "", "how unlike ordinary traffic the prompts are, in standard deviations of chance"),
 )
 
 _ACCOUNT_WINDOW = (
@@ -124,10 +129,17 @@ _ACCOUNT_WINDOW = (
 
 _CLUSTER_WINDOW = (
     *_WINDOW,
-    Field("cluster.key_kind", _TEXT, "", "what links the accounts: payment, network, client, template, creation_burst"),
+    Field(
+        "cluster.key_kind",
+        _TEXT,
+        "",
+        "what links the accounts: payment, subnet, network, client, template, creation_burst, component",
+    ),
     Field("cluster.key", _TEXT, "", "the linking value, of the lab's own making"),
     Field("cluster.accounts", _INTEGER, "accounts", "accounts with a request in the window"),
+    Field("cluster.units", _INTEGER, "parties", "unrelated parties: accounts, those of one organisation counted once"),
     Field("cluster.orgs", _INTEGER, "organisations", "distinct organisations among the accounts"),
+    Field("cluster.largest_org_share", _SHARE, "share", "accounts that belong to the most frequent organisation"),
     Field("cluster.payments", _INTEGER, "instruments", "distinct payment fingerprints"),
     Field("cluster.networks", _INTEGER, "systems", "distinct autonomous systems"),
     Field("cluster.clients", _INTEGER, "clients", "distinct client fingerprints"),
@@ -136,6 +148,10 @@ _CLUSTER_WINDOW = (
     Field("cluster.new_account_share", _SHARE, "share", "accounts opened in the seven days before the window's end"),
     Field("cluster.load_evenness", _SHARE, "share", "evenness of requests over accounts: 1 means all the same"),
     Field("cluster.shared_hours_share", _SHARE, "share", "accounts active in an hour, averaged over the active hours"),
+    Field("cluster.repeated_prompt_share", _SHARE, "share", "prompts whose exact text several of the accounts sent"),
+    Field("cluster.shared_template_share", _SHARE, "share", "prompts whose template several of the accounts used"),
+    Field("cluster.link_kinds", _INTEGER, "kinds", "kinds of links that hold the cluster together"),
+    Field("cluster.link_surprise", _NUMBER, "", "how improbable the link is by chance: minus log10 of a bound on it"),
 )
 
 _CATALOGUE: Mapping[Category, Mapping[str, Field]] = MappingProxyType(
