@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 
-from member_client.windows import features, links
+from member_client.windows import features, links, sampling
 from member_client.windows.calendar import HOUR, Window, batches, windows_over
 from member_client.windows.facts import collect_facts
 from sharing_protocol.pattern_logic.catalogue import Category, FieldType, fields_in
@@ -65,6 +65,7 @@ def build_windows(
     collect_facts(connection, requests, query_pattern_hits, model_releases)
     connection.execute(features.MACROS)
     connection.execute(links.MACROS)
+    sampling.prepare_samples(connection)
     _create("windows_of_accounts", Category.ACCOUNT_WINDOW, connection)
     _create("windows_of_clusters", Category.CLUSTER_WINDOW, connection)
     connection.execute(
@@ -82,6 +83,8 @@ def build_windows(
         features.add_account_windows(connection)
         links.link_accounts(connection)
         features.add_cluster_windows(connection)
+        sampling.note_samples(connection)
+    sampling.score_samples(connection)
     connection.execute(_RESULTS)
 
 
@@ -111,11 +114,18 @@ def _lay_out(batch: list[Window], connection: duckdb.DuckDBPyConnection) -> None
 
 _RESULTS = """
 create or replace temp table account_window as
-  select row_number() over (order by "window.hours", "timestamp", "account.id") as "event.id", *
-  from windows_of_accounts order by 1;
+  select row_number() over (order by "window.hours", "timestamp", "account.id") as "event.id",
+    account.* replace (z as "window.mmd_z")
+  from windows_of_accounts as account
+  left join windows_account_score on "window.hours" = hours and "timestamp" = end_us and "account.id" = id
+  order by 1;
 create or replace temp table cluster_window as
-  select row_number() over (order by "window.hours", "timestamp", "cluster.key_kind", "cluster.key") as "event.id", *
-  from windows_of_clusters order by 1;
+  select row_number() over (order by "window.hours", "timestamp", "cluster.key_kind", "cluster.key") as "event.id",
+    cluster.* replace (z as "window.mmd_z")
+  from windows_of_clusters as cluster
+  left join windows_cluster_score on "window.hours" = hours and "timestamp" = end_us and "cluster.key_kind" = kind
+    and "cluster.key" = key
+  order by 1;
 create or replace temp table cluster_member as
   select cluster_window."event.id" as cluster, id as "account.id"
   from windows_members

@@ -164,6 +164,9 @@ def add_components(connection: duckdb.DuckDBPyConnection) -> None:
     if not rows:
         return
     names = ("component", "w", "unit", "kinds", "surprise")
-    connection.register("batch_component_rows", pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}))
+    connection.register(
+        "batch_component_rows",
+        pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}),
+    )
     connection.execute(_CLUSTERS)
     connection.unregister("batch_component_rows")

@@ -25,11 +25,19 @@ create or replace temp macro spread_of(tallies) as table
     sum(n) filter (kind = 'topic') as topics,
     sum(billionths(n * ln(n))) filter (kind = 'topic') as topic_n_log_n,
     count(*) filter (kind = 'hour') as hours,
-    sum(billionths(n * ln(n))) filter (kind = 'clock') as clock_n_log_n,
     count(*) filter (kind = 'model') as models,
     sum(n) filter (kind = 'prompt' and accounts > 1) as repeated_prompts,
     sum(n) filter (kind = 'template' and accounts > 1) as shared_templates
   from query_table(tallies)
+  group by "group";
+
+-- Hours are tallied from far before 1970, a multiple of 24 of them, as they must not be negative.
+create or replace temp macro clock_of(tallies) as table
+  select "group", sum(billionths(n * ln(n))) as clock_n_log_n
+  from (
+    select "group", value % 24 as clock, sum(n) as n
+    from query_table(tallies) where kind = 'hour' group by all
+  )
   group by "group";
 """
 
@@ -93,13 +101,13 @@ with counted as (
   union all
   select w, account, 'topic', topic, count(*) from batch_fact where topic is not null group by all
   union all
-  select w, account, 'hour', hour::ubigint, count(*) from batch_fact group by all
-  union all
-  select w, account, 'clock', (((hour % 24) + 24) % 24)::ubigint, count(*) from batch_fact group by all
+  select w, account, 'hour', (hour + 1_000_000_000_008)::ubigint, count(*) from batch_fact group by all
   union all
   select w, account, 'model', model, count(*) from batch_fact where model is not null group by all
 )
 select "group", kind, value, n, 1 as accounts from counted join batch_account using (w, account);
+
+create or replace temp table batch_spread as from spread_of('batch_tally');
 """
 
 _ACCOUNT_WINDOWS = """
@@ -133,7 +141,8 @@ select
   payment as "payment.fingerprint"
 from batch_account
 join batch_window using (w)
-join spread_of('batch_tally') as spread using ("group")
+join batch_spread as spread using ("group")
+join clock_of('batch_tally') using ("group")
 join windows_account using (account)
 left join windows_org using (org);
 """
@@ -144,16 +153,22 @@ create or replace temp table batch_cluster_tally as
   select cluster as "group", kind, value, sum(n) as n, count(*) as accounts
   from batch_member join batch_tally using ("group") group by all;
 
+create or replace temp table batch_cluster_spread as from spread_of('batch_cluster_tally');
+
 create or replace temp table batch_cluster_sum as
 with member as (
-  select cluster, account.*, end_us, spread.hours,
-    count(*) over (
-      partition by cluster order by created range between 86_399_999_999 preceding and current row
-    ) as opened_within_a_day
+  select cluster, account.*, end_us, hours
   from batch_member
   join batch_account as account using ("group")
-  join batch_window using (w)
-  join spread_of('batch_tally') as spread using ("group")
+  join (select w, end_us from batch_window) using (w)
+  join (select "group", hours from batch_spread) using ("group")
+), opening as (
+  select cluster, count(*) over (
+    partition by cluster order by created range between 86_399_999_999 preceding and current row
+  ) as together
+  from batch_member join batch_account using ("group") where created is not null
+), burst as (
+  select cluster, max(together) as opened_together from opening group by cluster
 ), largest_org as (
   select cluster, max(n) as largest_org
   from (select cluster, org, count(*) as n from member where org is not null group by all) group by cluster
@@ -190,12 +205,13 @@ select
   sum(billionths(gap_variation))::double / 1e9 / count(gap_variation) as gap_variation,
   sum(hours) as account_hours,
   count(created) as opened,
-  max(opened_within_a_day) filter (created is not null) as opened_together,
+  any_value(opened_together) as opened_together,
   count(*) filter (created >= end_us - 604_800_000_000) as opened_lately,
   coalesce(any_value(payments), 0) as payments,
   coalesce(any_value(networks), 0) as networks,
   coalesce(any_value(clients), 0) as clients
-from member left join largest_org using (cluster) left join various using (cluster)
+from member
+left join burst using (cluster) left join largest_org using (cluster) left join various using (cluster)
 group by cluster;
 
 insert into windows_of_clusters by name
@@ -242,7 +258,8 @@ select
 from batch_cluster
 join batch_window using (w)
 join batch_cluster_sum using (cluster)
-join spread_of('batch_cluster_tally') as spread on spread."group" = cluster;
+join batch_cluster_spread as spread on spread."group" = cluster
+join clock_of('batch_cluster_tally') as clock on clock."group" = cluster;
 
 insert into windows_members
   select hours, end_us, kind, key, id
