@@ -117,7 +117,7 @@ select
   batch_window.hours as "window.hours",
   requests as "window.requests",
   requests_before as "window.requests_before",
-  coalesce(conversations, 0) as "window.conversations",
+  conversations as "window.conversations",
   input::double / 1e6 as "window.input_tokens",
   output::double / 1e6 as "window.output_tokens",
   share(output::double / 1e6, outputs) as "window.output_tokens_per_request",
@@ -125,7 +125,7 @@ select
   spread.hours as "window.active_hours",
   evenness(requests, clock_n_log_n, 24) as "window.hour_entropy",
   gap_variation as "window.gap_variation",
-  models as "window.models",
+  nullif(models, 0) as "window.models",
   share(new_model, with_model) as "window.new_model_share",
   share(prompt_values, prompts) as "window.distinct_prompt_share",
   share(single, requests) as "window.single_turn_share",
@@ -207,9 +207,9 @@ select
   count(created) as opened,
   any_value(opened_together) as opened_together,
   count(*) filter (created >= end_us - 604_800_000_000) as opened_lately,
-  coalesce(any_value(payments), 0) as payments,
-  coalesce(any_value(networks), 0) as networks,
-  coalesce(any_value(clients), 0) as clients
+  nullif(any_value(payments), 0) as payments,
+  nullif(any_value(networks), 0) as networks,
+  nullif(any_value(clients), 0) as clients
 from member
 left join burst using (cluster) left join largest_org using (cluster) left join various using (cluster)
 group by cluster;
@@ -220,7 +220,7 @@ select
   batch_window.hours as "window.hours",
   requests as "window.requests",
   requests_before as "window.requests_before",
-  coalesce(conversations, 0) as "window.conversations",
+  conversations as "window.conversations",
   input::double / 1e6 as "window.input_tokens",
   output::double / 1e6 as "window.output_tokens",
   share(output::double / 1e6, outputs) as "window.output_tokens_per_request",
@@ -228,7 +228,7 @@ select
   spread.hours as "window.active_hours",
   evenness(requests, clock_n_log_n, 24) as "window.hour_entropy",
   gap_variation as "window.gap_variation",
-  models as "window.models",
+  nullif(models, 0) as "window.models",
   share(new_model, with_model) as "window.new_model_share",
   share(prompt_values, prompts) as "window.distinct_prompt_share",
   share(single, requests) as "window.single_turn_share",
