@@ -6,13 +6,17 @@ by chance, given how many have its parts. So nothing links by being popular.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from itertools import combinations
 
 import duckdb
 import pyarrow as pa
 
 LEAST_UNITS = 3
+SHARED_UNITS = 1 / 3
+MOST_LINKS = 32
+"""Of a unit, the strongest links that may join others; heavy accounts come from hundreds of subnets."""
 
 # `opened` is the hour (since 1970) in which an account was opened. A pair's `n` counts units, and with templates at
 # most the different prompts: a class that sends one exercise shares a text, not a way of making texts.
@@ -125,41 +129,62 @@ insert into batch_member
 """
 
 
-def connected(edges: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """The smallest vertex of each vertex's connected component (a disjoint-set forest, paths halved)."""
-    parent: dict[int, int] = {}
+def gathered(units_of: Mapping[int, set[int]]) -> dict[int, int]:
+    """The component of each link, named by one of them (a disjoint-set forest, paths halved); strongest links first.
 
-    def root(vertex: int) -> int:
-        while (above := parent.setdefault(vertex, vertex)) != vertex:
-            parent[vertex] = vertex = parent[above]
-        return vertex
+    Two links are of one component if a third of the smaller one's units, and at least one, are in both: a single unit
+    that bought from a reseller and shares a popular client with a campaign does not make the two one.
+    """
+    parent = {link: link for link in units_of}
 
-    for one, other in edges:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return {vertex: root(vertex) for vertex in list(parent)}
+    def root(link: int) -> int:
+        while (above := parent[link]) != link:
+            parent[link] = link = parent[above]
+        return link
+
+    links_of: dict[int, list[int]] = defaultdict(list)
+    for link, units in units_of.items():
+        for unit in units:
+            links_of[unit].append(link)
+    common = Counter(pair for links in links_of.values() for pair in combinations(links[:MOST_LINKS], 2))
+    for (one, other), shared in common.items():
+        if shared >= SHARED_UNITS * min(len(units_of[one]), len(units_of[other])):
+            low, high = sorted((root(one), root(other)))
+            parent[high] = low
+    return {link: root(link) for link in units_of}
 
 
 def add_components(connection: duckdb.DuckDBPyConnection) -> None:
     """Add the batch's components of at least three units to `batch_cluster` and `batch_member`."""
     connection.execute(_LINKS)
     edges = connection.execute(
-        "select w, unit, link, kind, surprise, dense_rank() over (order by w, unit) as vertex from batch_edge"
+        "select w, unit, link, kind, surprise from batch_edge order by surprise desc, link"
     ).fetchall()
-    root_of = connected((vertex, -link) for _, _, link, _, _, vertex in edges)
-    units: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    units_of: dict[int, set[int]] = defaultdict(set)
+    known: dict[int, tuple[int, str, float]] = {}
+    for w, unit, link, kind, surprise in edges:
+        units_of[link].add(unit)
+        known[link] = (w, kind, surprise)
+    links_of: dict[tuple[int, int], list[int]] = defaultdict(list)  # by component and unit
+    component_of = gathered(units_of)
+    for link, component in component_of.items():
+        for unit in units_of[link]:
+            links_of[component, unit].append(link)
+    members: dict[int, list[int]] = defaultdict(list)
+    for (component, unit), links in links_of.items():
+        # One joint key that ordinary people hold as well makes nobody a member; who pays with the others is one.
+        if len(links) > 1 or known[links[0]][1].startswith("payment"):
+            members[component].append(unit)
     kinds: dict[int, set[str]] = defaultdict(set)
     surprises: dict[int, float] = defaultdict(float)
-    for w, unit, _, kind, surprise, vertex in edges:
-        root = root_of[vertex]
-        units[root].add((w, unit))
-        kinds[root].add(kind)
-        surprises[root] = max(surprises[root], surprise)
+    for link, component in component_of.items():
+        kinds[component].add(known[link][1])
+        surprises[component] = max(surprises[component], known[link][2])
     rows = [
-        (component, w, unit, len(kinds[root]), surprises[root])
-        for component, root in enumerate(sorted(units), start=1)
-        if len(units[root]) >= LEAST_UNITS
-        for w, unit in sorted(units[root])
+        (number, known[component][0], unit, len(kinds[component]), surprises[component])
+        for number, component in enumerate(sorted(members), start=1)
+        if len(members[component]) >= LEAST_UNITS
+        for unit in sorted(members[component])
     ]
     if not rows:
         return
