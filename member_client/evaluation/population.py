@@ -72,6 +72,7 @@ NAT_SHARE = 0.25  # individuals behind a carrier's address translation
 SMALL_ORG_SHARE = 0.3  # developers in organisations of one to four accounts
 HOSTING_SHARE = 0.5  # developers (and campaigns' accounts) who come through hosting or proxy networks
 BUNDLES = 5  # client bundles of a campaign
+OTHER_USE_SIGMA = 0.7  # of the lognormal of how much else the accounts of a campaign are used for
 
 # Identities of each class begin at their own number; all are renamed at random in the log.
 _APP_BUNDLES, _SDK_BUNDLES, _OFFICE_BUNDLES = 30, 40, 60
@@ -204,10 +205,13 @@ def group_sizes(draw: np.random.Generator, total: int, low: int, high: int) -> I
     return np.array(sizes, dtype=np.int64)
 
 
-def blank(draw: np.random.Generator, kind: Kind, count: int, days: float) -> Accounts:
-    """Accounts of a kind with what does not depend on whom they belong together with."""
+def blank(draw: np.random.Generator, kind: Kind, count: int, days: float, *, api: bool = False) -> Accounts:
+    """Accounts of a kind with what does not depend on whom they belong together with.
+
+    Args:
+        api: they are programs, or people who write some.
+    """
     none = np.full(count, -1, dtype=np.int64)
-    api = kind in (Kind.DEVELOPER, Kind.BATCH_LISTED, Kind.BATCH_NEW, Kind.CAMPAIGN)
     zone = pick(draw, ZONES, count).astype(np.int64)
     temperature = pick(draw, TEMPERATURES, count) if api else np.full(count, np.nan)
     max_tokens = pick(draw, MAX_TOKENS, count).astype(np.int64) if api else none.copy()
@@ -276,7 +280,7 @@ def office_bundles(draw: np.random.Generator, count: int) -> Integers:
 
 def developers(draw: np.random.Generator, kind: Kind, count: int, networks: Networks, days: float) -> Accounts:
     """Accounts over the API, each with a network, client and settings of its own; not yet opened or paid for."""
-    accounts = blank(draw, kind, count, days)
+    accounts = blank(draw, kind, count, days, api=True)
     through_host = draw.random(count) < HOSTING_SHARE
     home, hosted = networks.home(draw, count), networks.hosting(draw, count)
     accounts.asn = np.where(through_host, hosted[0], home[0])

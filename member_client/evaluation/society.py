@@ -4,7 +4,10 @@ customers; and campaigns that hide among them.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
+from numpy.typing import NDArray
 
 from member_client.evaluation.population import (
     BATCH_CUSTOMERS,
@@ -12,6 +15,7 @@ from member_client.evaluation.population import (
     HOSTING_SHARE,
     LISTED_SHARE,
     NAT_SHARE,
+    OTHER_USE_SIGMA,
     SHARES,
     SMALL_ORG_SHARE,
     Accounts,
@@ -81,7 +85,9 @@ def campaign_accounts(
     begin = days / 7 * (1 + draw.random())
     those.start[:] = begin
     those.attack = rows // count + (draw.permutation(count) < rows % count)
-    those.requests = those.attack + np.rint(those.attack * mix[1] / mix[0]).astype(np.int64)
+    # The campaign's share is even; how much else an account does is not, but adds up to the mix.
+    other = lognormal(draw, 1.0, OTHER_USE_SIGMA, count)
+    those.requests = those.attack + np.rint(rows * mix[1] / mix[0] * other / other.sum()).astype(np.int64)
 
     # Opened in bursts of 10 to 50 within an hour, each burst at an age that a developer's account might have.
     sizes = group_sizes(draw, count, 10, 50)
@@ -187,14 +193,20 @@ def _companies(
 def _resellers(
     draw: np.random.Generator, count: int, days: float, networks: Networks, identities: Identities
 ) -> Accounts:
-    """Customers of all kinds behind one payer, one gateway's client bundle and a few subnets."""
-    sizes = group_sizes(draw, count, 50, 400)
+    """Customers of all kinds behind a few payment instruments, one gateway's client bundle and a few subnets.
+
+    Three quarters of them are with resellers who have 50 to 400, the others with agencies who have 12 to 40.
+    """
+    small = count // 4
+    sizes = np.concatenate([group_sizes(draw, count - small, 50, 400), group_sizes(draw, small, 12, 40)])
     reseller = np.repeat(np.arange(len(sizes)), sizes)
     people, coders = blank(draw, Kind.RESOLD, count, days), developers(draw, Kind.RESOLD, count, networks, days)
-    those = _either(draw, people, coders, 0.5)
+    those = _either(people, coders, draw.random(count) < draw.random(len(sizes))[reseller])
     those.requests = volumes(draw, Kind.RESOLD, count, days)
     those.created = -ages(draw, Kind.RESOLD, count)
-    those.payment = identities.take(len(sizes))[reseller]
+    instruments = draw.integers(1, 6, len(sizes))
+    which = np.floor(draw.random(count) * instruments[reseller]).astype(np.int64)
+    those.payment = identities.take(5 * len(sizes))[5 * reseller + which]
     asn, subnet = networks.office(draw, 4 * len(sizes))
     exit_ = 4 * reseller + draw.integers(0, 4, count)
     those.asn, those.subnet, those.second_subnet = asn[exit_], subnet[exit_], subnet[exit_]
@@ -207,11 +219,14 @@ def _classes(
 ) -> Accounts:
     """Classes and workshops of 20 to 60: opened within an hour on one campus, some with one exercise for all.
 
-    Half of them are workshops that take place within the period and last three hours; the others are courses.
+    Half of them are workshops that take place within the period and last three hours; the others are courses. Three in
+    ten are about programming: their students work over the API.
     """
     sizes = group_sizes(draw, count, 20, 60)
     room = np.repeat(np.arange(len(sizes)), sizes)
-    those = blank(draw, Kind.STUDENT, count, days)
+    coding = (draw.random(len(sizes)) < 0.3)[room]
+    people, coders = blank(draw, Kind.STUDENT, count, days), developers(draw, Kind.STUDENT, count, networks, days)
+    those = _either(people, coders, coding)
     those.requests = volumes(draw, Kind.STUDENT, count, days)
     workshop = draw.random(len(sizes)) < 0.5
     # In working hours, as courses are: 8 to 16 o'clock of the campus.
@@ -232,7 +247,8 @@ def _classes(
     asn, subnet = networks.office(draw, len(sizes))
     those.asn, those.subnet, those.second_subnet = asn[room], subnet[room], subnet[room]
     same_machines = draw.random(len(sizes)) < 0.5
-    those.client = np.where(same_machines[room], app_bundles(draw, len(sizes))[room], app_bundles(draw, count))
+    one, other = (np.where(coding, sdk_bundles(draw, count), app_bundles(draw, count)) for _ in range(2))
+    those.client = np.where(same_machines[room], one[np.cumsum(sizes)[room] - 1], other)
     return those
 
 
@@ -273,8 +289,9 @@ def _sizes(draw: np.random.Generator, total: int, median: float, sigma: float, l
     return kept
 
 
-def _either(draw: np.random.Generator, first: Accounts, second: Accounts, share: float) -> Accounts:
+def _either(first: Accounts, second: Accounts, other: NDArray[np.bool_]) -> Accounts:
     """Account by account the one or the other."""
-    other = draw.random(len(first)) < share
-    columns = {name: np.where(other, getattr(second, name), getattr(first, name)) for name in Accounts.__slots__}
+    columns = {
+        one.name: np.where(other, getattr(second, one.name), getattr(first, one.name)) for one in fields(Accounts)
+    }
     return Accounts(**columns)
