@@ -11,8 +11,8 @@ import duckdb
 
 MACROS = """
 create or replace temp macro billionths(value) as round(value * 1e9)::hugeint;
-create or replace temp macro evenness(total, n_log_n, classes) as
-  greatest(0, least(1, round((ln(total) - n_log_n::double / 1e9 / total) / ln(classes), 9)));
+create or replace temp macro evenness(total, n_log_n, classes) as case when total is not null then
+  greatest(0, least(1, round((ln(total) - n_log_n::double / 1e9 / total) / ln(classes), 9))) end;
 create or replace temp macro share(part, whole) as case when whole > 0 then part::double / whole end;
 
 create or replace temp macro spread_of(tallies) as table

@@ -62,10 +62,22 @@ insert into windows_judged
   select hours, end_us, kind, key, unit
   from batch_judged join batch_cluster using (cluster, w) join batch_window using (w);
 
+create or replace temp table batch_compared as
+with account as (
+  select w, account,
+    sum(n) filter (kind = 'prompt') >= $heavy_prompts as heavy,
+    count(*) filter (kind = 'prompt') as texts
+  from batch_account join batch_tally using ("group") group by all
+  having texts >= $heavy_sample
+)
+select w, account, heavy from account join windows_unit on unit = account
+where w in (select w from account where heavy)
+qualify heavy or row_number() over (partition by w, heavy order by hash, account) <= $compared_accounts;
+
 create or replace temp table batch_unit_prompt as
   select w, unit, prompt, min(event) as event
   from batch_fact join batch_account using (w, account)
-  where prompt is not null and w in (select w from batch_judged) group by all;
+  where prompt is not null and w in (select w from batch_judged union select w from batch_compared) group by all;
 
 create or replace temp table batch_ordinary as
 with unit as (
@@ -87,20 +99,9 @@ select hours, end_us, unit, ordinary, place, event
 from sampled join batch_window using (w) where place <= $unit_prompts;
 
 insert into windows_account_sample
-with account as (
-  select w, account, max(requests) as requests, sum(n) filter (kind = 'prompt') as prompts, count(*) filter (kind = 'prompt') as texts
-  from batch_account join batch_tally using ("group") group by all
-  having texts >= $heavy_sample
-), heavy as (
-  select w, account, prompts >= $heavy_prompts as heavy, hash
-  from account join windows_unit on unit = account
-  where w in (select w from account where prompts >= $heavy_prompts)
-), wanted as (
-  select * from heavy
-  qualify heavy or row_number() over (partition by w, heavy order by hash, account) <= $compared_accounts
-), text as (
+with text as (
   select w, account, prompt, heavy, min(event) as event
-  from batch_fact join wanted using (w, account) where prompt is not null group by all
+  from batch_fact join batch_compared using (w, account) where prompt is not null group by all
 ), sampled as (
   select *, row_number() over (partition by w, account order by prompt) as place from text
 )
@@ -174,7 +175,7 @@ def score_samples(connection: duckdb.DuckDBPyConnection) -> None:
         units, hashes, ordinary, means, prompts = _units(connection.execute(_UNIT_TEXTS, window).fetchnumpy())
         crowd = Ordinary.of(hashes[ordinary], means[ordinary], prompts[ordinary])
         for kind, key, group in _groups(connection.execute(_JUDGED, window).fetchall()):
-            at = np.searchsorted(units, group)
+            at = np.flatnonzero(np.isin(units, group))  # without those that sent no prompt
             z = unlikeness(hashes[at], means[at], prompts[at], crowd)
             if z is not None:
                 clusters.append((hours, end, kind, key, round(z, 3)))

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from member_client.windows.facts import REASONING_ELICITATION, RUBRIC_ELICITATION
-from tests.windows.traffic import DAY, HOUR, Request, Row
+from tests.windows.traffic import DAY, HOUR, Request, Row, with_template
 
 Key = tuple[int, int, str]  # hours, end, account
 Cluster = tuple[int, int, str, str]  # hours, end, kind, key
@@ -20,7 +20,7 @@ class Log:
     """Requests with what was derived from them, and the numbers of those that a query pattern matched."""
 
     def __init__(self, requests: Sequence[Request], hits: set[int] | None) -> None:
-        self.requests = [dict(request, number=n) for n, request in enumerate(requests, start=1)]
+        self.requests = [with_template(request) | {"number": n} for n, request in enumerate(requests, start=1)]
         self.hits = hits
         self.releases: dict[str, int] = {}
         for one in self.requests:

@@ -56,3 +56,115 @@ def test_a_campaign_among_ordinary_accounts_is_one_component_and_nobody_else_is_
     assert not {account for account in largest if account.startswith("ordinary")}
     assert len(largest) >= 0.98 * CAMPAIGN
     assert all(len(other) < 10 for other in others)
+
+
+def test_the_campaign_s_component_carries_its_evidence(mixed: duckdb.DuckDBPyConnection) -> None:
+    (found,) = (row for row in rows(mixed, "cluster_window") if row["cluster.key_kind"] == "component")
+    assert found["window.mmd_z"] > 50
+    assert found["window.reasoning_elicitation_share"] > 0.3
+    assert found["cluster.shared_template_share"] > 0.9  # a few templates, divided among all …
+    assert found["cluster.repeated_prompt_share"] < 0.01  # … and no prompt sent twice
+    assert found["cluster.link_kinds"] >= 2
+    assert found["cluster.link_surprise"] > 6
+    assert "campaign" not in found["cluster.key"]
+
+
+def people(rng: random.Random, number: int = 2_000) -> list[Request]:
+    return [one for account in range(number) for one in ordinary_account(account, rng, requests=2)]
+
+
+def shared(name: str, accounts: int, rng: random.Random, **fields: object) -> list[Request]:
+    """Ordinary accounts of one name that also have these fields."""
+    return [
+        dict(one)
+        | {"account.id": f"{name}-{number}", "payment.fingerprint": f"{name}-{number}", "org.id": None}
+        | fields
+        for number in range(accounts)
+        for one in ordinary_account(number, rng, requests=2)
+    ]
+
+
+def test_what_is_popular_links_nobody() -> None:
+    rng = random.Random(2)
+    log = people(rng)
+    # One address of a carrier, from which a phone's client is three times as likely as elsewhere; a new release of a
+    # client; and an application's prompt, which begins the same for all who use it.
+    log += [
+        one | ({"client.fingerprint": "client-2"} if int(one["account.id"][8:]) % 5 < 2 else {})
+        for one in shared("carrier", 150, rng, **{"network.ip": "10.200.0.1"})
+    ]
+    log += shared("release", 400, rng, **{"client.fingerprint": "client-new"})
+    log += [
+        one | {"prompt.text": f"You are a helpful shop assistant who answers questions about {sentence(rng)}"}
+        for one in shared("application", 200, rng)
+    ]
+    assert members(windows_of(log, hours=(24,)), "component") == []
+
+
+def test_the_seats_of_one_company_are_one_party_and_no_component() -> None:
+    rng = random.Random(3)
+    seats = shared(
+        "seat",
+        60,
+        rng,
+        **{
+            "org.id": "company",
+            "payment.fingerprint": "invoice",
+            "network.ip": "10.201.0.1",
+            "client.fingerprint": "intranet",
+            "account.created": MONDAY - 100 * DAY,
+        },
+    )
+    connection = windows_of(people(rng, 300) + seats, hours=(24,))
+    assert members(connection, "component") == []
+    (cluster,) = (row for row in rows(connection, "cluster_window") if row["cluster.key"] == "invoice")
+    assert (cluster["cluster.accounts"], cluster["cluster.units"], cluster["cluster.largest_org_share"]) == (60, 1, 1)
+    assert cluster["cluster.link_surprise"] == 0
+
+
+def test_a_reseller_s_customers_are_linked_but_write_like_everybody() -> None:
+    rng = random.Random(4)
+    log = people(rng) + shared("customer", 200, rng, **{"payment.fingerprint": "reseller"})
+    connection = windows_of(log, hours=(24,))
+    assert [len(found) for found in members(connection, "component")] == [200]
+    (found,) = (row for row in rows(connection, "cluster_window") if row["cluster.key_kind"] == "component")
+    assert abs(found["window.mmd_z"]) < 4
+    assert found["cluster.shared_template_share"] < 0.1
+
+
+def test_a_class_with_one_exercise_repeats_its_prompts() -> None:
+    rng = random.Random(5)
+    pupils = shared(
+        "pupil",
+        30,
+        rng,
+        **{
+            "account.created": MONDAY - 30 * DAY,
+            "network.ip": "10.202.0.1",
+            "prompt.text": "Explain why the leaves of trees turn red in autumn",
+        },
+    )
+    connection = windows_of(people(rng) + pupils, hours=(24,))
+    (found,) = (row for row in rows(connection, "cluster_window") if row["cluster.key_kind"] == "component")
+    assert found["cluster.accounts"] == 30
+    assert found["cluster.repeated_prompt_share"] == 1
+    assert found["cluster.link_kinds"] == 1  # the place and the hour; one and the same text is no template
+
+
+def test_a_burst_of_a_client_links_and_its_steady_use_does_not() -> None:
+    rng = random.Random(6)
+    log = people(rng)
+    steady = shared("steady", 168, rng, **{"client.fingerprint": "client-new"})
+    log += [one | {"account.created": MONDAY - (int(one["account.id"][7:]) + 1) * HOUR} for one in steady]
+    log += shared("burst", 40, rng, **{"client.fingerprint": "client-odd", "account.created": MONDAY - 80 * HOUR})
+    (found,) = members(windows_of(log, hours=(24,)), "component")
+    assert {account.split("-")[0] for account in found} == {"burst"}
+
+
+def test_two_strangers_are_no_component_and_three_are() -> None:
+    rng = random.Random(7)
+    two = shared("pair", 2, rng, **{"payment.fingerprint": "couple"})
+    three = shared("trio", 3, rng, **{"payment.fingerprint": "friends"})
+    assert members(windows_of(people(rng, 200) + two + three, hours=(24,)), "component") == [
+        {"trio-0", "trio-1", "trio-2"}
+    ]

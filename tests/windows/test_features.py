@@ -52,29 +52,27 @@ requests = st.fixed_dictionaries(
 )
 
 
-def same(found: Row, wanted: Row) -> bool:
-    for field, value in wanted.items():
-        if isinstance(value, float) and isinstance(found[field], float):
-            if not math.isclose(found[field], value, abs_tol=1e-6):
-                return False
-        elif found[field] != value:
-            return False
-    return True
+def differences(found: Row, wanted: Row) -> dict[str, tuple[Any, Any]]:
+    def same(one: Any, other: Any) -> bool:
+        both_numbers = isinstance(one, float) and isinstance(other, float | int)
+        return math.isclose(one, other, abs_tol=1e-6) if both_numbers else bool(one == other)
+
+    return {field: (found[field], value) for field, value in wanted.items() if not same(found[field], value)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(log=st.lists(requests, max_size=40), data=st.data())
 def test_every_feature_of_accounts_and_clusters_agrees_with_the_reference(
     log: list[Request], data: st.DataObject
 ) -> None:
     hits = data.draw(st.none() | st.sets(st.integers(1, max(len(log), 1))))
-    batch = data.draw(st.sampled_from([1, 1000]))
+    batch = data.draw(st.sampled_from([20, 1000]))
     reference = Log(log, hits)
     connection = windows_of(log, hits=hits, hours=LENGTHS, batch_requests=batch)
     found, wanted = rows(connection, "account_window"), account_windows(reference, LENGTHS) if reference.counted else []
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
-        assert same(one, other), (one, other)
+        assert not differences(one, other)
 
     accounts: dict[int, set[str]] = {}
     for cluster, account in connection.execute("select * from cluster_member").fetchall():
@@ -84,7 +82,9 @@ def test_every_feature_of_accounts_and_clusters_agrees_with_the_reference(
     assert len(single) == len(expected)
     unmatched = [(row, accounts[row["event.id"]]) for row in single]
     for row, its in expected:
-        match = next((i for i, (one, those) in enumerate(unmatched) if those == its and same(one, row)), None)
+        match = next(
+            (i for i, (one, those) in enumerate(unmatched) if those == its and not differences(one, row)), None
+        )
         assert match is not None, row
         del unmatched[match]
 
@@ -146,8 +146,8 @@ def test_order_threads_and_batches_of_the_requests_do_not_show() -> None:
     log = [
         {
             "timestamp": MONDAY + rng.randrange(2 * DAY),
-            "account.id": f"a{rng.randrange(60)}",
-            "client.fingerprint": f"c{rng.randrange(4)}",
+            "account.id": f"a{(account := rng.randrange(60))}",
+            "client.fingerprint": f"c{account % 4}",
             "gen_ai.usage.output_tokens": rng.random() * 1000,
             "prompt.text": " ".join(rng.choice("alpha beta gamma delta epsilon".split()) for _ in range(9)),
         }

@@ -43,13 +43,15 @@ def sentence(rng: random.Random, words: Sequence[str] = WORDS, length: int = 12)
     return f"{rng.choice(VERBS)} {' '.join(rng.choice(words) for _ in range(length))}"
 
 
+def with_template(request: Request) -> Row:
+    """As a reader hands it on: with a `prompt.template`."""
+    prompt = request.get("prompt.text")
+    return dict(request) if prompt is None else {"prompt.template": template_of(prompt)} | dict(request)
+
+
 def table(requests: Iterable[Request]) -> pa.Table:
-    """The canonical relation; `prompt.template` is made where the request has none."""
-    rows = [dict(request) for request in requests]
-    for number, row in enumerate(rows, start=1):
-        row["event.id"] = number
-        if row.get("prompt.text") is not None:
-            row.setdefault("prompt.template", template_of(row["prompt.text"]))
+    """The canonical relation."""
+    rows = [with_template(request) | {"event.id": number} for number, request in enumerate(requests, start=1)]
     columns = {"event.id": pa.int64()} | {
         field.name: _ARROW[field.type] for field in fields_in(Category.REQUEST).values()
     }
