@@ -82,7 +82,8 @@ bench: $(INSTALLED) ## Measure submitting, syncing and detecting on this machine
 lock: ## Bring the lock files up to pyproject.toml (UPGRADE=1: and every pin to its newest release)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install -qq uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--extra dev --extra embedded --extra hub --extra keyring --extra traces \
 		--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra hub --extra traces \
 		--custom-compile-command "make lock" --constraint requirements.lock \

@@ -10,10 +10,13 @@ exactly (letter case counts). Without group fields all events are one group.
 What is counted in the window:
     event_count       the events, each once however many of the rules it matched
     value_count       the distinct present values of the field
-    value_sum         the exact sum of its present values; with none present the condition does not hold
+    value_sum         the sum of its present values; with none present the condition does not hold
     value_avg         that sum divided by how many are present; likewise
     temporal          how many of the referenced rules matched something; by default it must be all of them
     temporal_ordered  whether all of them matched, each at a strictly later time than the one named before it
+
+Sums are exact: values and thresholds are first rounded to millionths (`events.millionths`), and then added and compared
+as whole numbers, so that no engine's order of adding shows.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from itertools import groupby
 from typing import Protocol
 
 from sharing_protocol.pattern_logic.conditions import Comparison
-from sharing_protocol.pattern_logic.events import Value
+from sharing_protocol.pattern_logic.events import Value, millionths
 from sharing_protocol.pattern_logic.predicates import COMPARE
 
+_MILLION = 1_000_000
 GroupKey = tuple[Value, ...]
 
 
@@ -95,6 +99,10 @@ class _Window(Protocol):
         """What the condition is about; None if there is nothing to compare."""
         ...
 
+    def comparable(self, threshold: float, /) -> float | Fraction:
+        """A threshold as what is measured is compared with it."""
+        ...
+
 
 def evaluate(correlation: Correlation, hits: Iterable[Hit]) -> Iterator[Firing]:
     """Every event at whose time the window of its group fulfils the condition: group by group, then by time."""
@@ -108,6 +116,7 @@ def evaluate(correlation: Correlation, hits: Iterable[Hit]) -> Iterator[Firing]:
 
 def _evaluate_group(correlation: Correlation, hits: list[Hit]) -> Iterator[Firing]:
     window = _window_of(correlation)
+    wanted_values = [(sign, window.comparable(wanted)) for sign, wanted in correlation.criteria]
     inside: deque[Hit] = deque()
     for time, simultaneous in groupby(hits, key=lambda hit: hit.time):
         moment = list(simultaneous)
@@ -116,7 +125,7 @@ def _evaluate_group(correlation: Correlation, hits: list[Hit]) -> Iterator[Firin
         while inside[0].time <= time - correlation.timespan:
             window.leave(inside.popleft())
         value = window.measure()
-        if value is not None and all(COMPARE[sign](value, wanted) for sign, wanted in correlation.criteria):
+        if value is not None and all(COMPARE[sign](value, wanted) for sign, wanted in wanted_values):
             shown = value if isinstance(value, int) else float(value)
             yield from (Firing(hit, shown) for hit in moment)
 
@@ -133,7 +142,12 @@ def _window_of(correlation: Correlation) -> _Window:
     return kinds[correlation.kind]()
 
 
-class _Events:
+class _Counting:
+    def comparable(self, threshold: float) -> float | Fraction:
+        return threshold
+
+
+class _Events(_Counting):
     def __init__(self) -> None:
         self._count = 0
 
@@ -147,7 +161,7 @@ class _Events:
         return self._count
 
 
-class _Distinct:
+class _Distinct(_Counting):
     """How many different things the events in the window bring."""
 
     def __init__(self, things: Callable[[Hit], Iterable[Value]]) -> None:
@@ -170,7 +184,7 @@ class _Distinct:
 
 class _Sum:
     def __init__(self) -> None:
-        self._sum = Fraction(0)  # exact: neither the order of events nor their leaving changes the result
+        self._sum = 0  # in millionths
         self._count = 0
 
     def enter(self, moment: list[Hit]) -> None:
@@ -182,19 +196,22 @@ class _Sum:
 
     def _add(self, hit: Hit, sign: int) -> None:
         if isinstance(hit.value, int | float):
-            self._sum += sign * Fraction(hit.value)
+            self._sum += sign * millionths(hit.value)
             self._count += sign
 
     def measure(self) -> Fraction | None:
-        return self._sum if self._count else None
+        return Fraction(self._sum, _MILLION) if self._count else None
+
+    def comparable(self, threshold: float) -> Fraction:
+        return Fraction(millionths(threshold), _MILLION)
 
 
 class _Average(_Sum):
     def measure(self) -> Fraction | None:
-        return self._sum / self._count if self._count else None
+        return Fraction(self._sum, _MILLION * self._count) if self._count else None
 
 
-class _Chains:
+class _Chains(_Counting):
     """For each rule, the latest possible start of a chain of the rules so far that ends with it.
 
     A chain lies in the window exactly if its first event does, so its latest start is all there is to remember.

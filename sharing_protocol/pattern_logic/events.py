@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
-from math import isfinite
+from math import floor
 from typing import Any
 
 from sharing_protocol.pattern_logic.catalogue import FieldType
@@ -19,6 +19,7 @@ from sharing_protocol.pattern_logic.catalogue import FieldType
 Value = str | int | float | bool
 
 MICROSECONDS = 1_000_000
+_TOO_LARGE = 2**53
 _LATEST_SECOND = 253_402_300_800  # 10000-01-01: larger numbers are milliseconds sent by mistake, not times
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
@@ -71,9 +72,12 @@ class Event:
             return result
 
     def number(self, name: str) -> int | float | None:
-        """The value if it is a finite number (a truth value is none)."""
+        """The value if it is a number that double precision holds exactly as written (a truth value is none).
+
+        From 2^53 on it does not, and engines that read numbers as doubles see another one than those that do not.
+        """
         value = self._fields.get(name)
-        if type(value) is int or (type(value) is float and isfinite(value)):
+        if (type(value) is int or type(value) is float) and -_TOO_LARGE < value < _TOO_LARGE:
             return value
         return None
 
@@ -121,6 +125,16 @@ def fold(text: str) -> str:
     if text.isascii() or not _FOLDED_UNLIKE_LOWER.search(text):
         return text.lower()  # ten times as fast
     return text.translate(_FOLDS)
+
+
+def millionths(number: float) -> int:
+    """The number in millionths, rounded half up, in steps that every engine with double precision can take.
+
+    Args:
+        number: below 2^53 in size.
+    """
+    whole = floor(number)
+    return whole * 1_000_000 + floor((number - whole) * 1_000_000.0 + 0.5)
 
 
 def parse_time(value: object) -> int | None:

@@ -35,7 +35,7 @@ from sharing_protocol.pattern_logic.regexes import compile_regex, quote
 Predicate = Callable[[Event], bool]
 Fields = Callable[[str], Field]
 
-COMPARE: dict[Comparison, Callable[[float | Fraction, float], bool]] = {
+COMPARE: dict[Comparison, Callable[[float | Fraction, float | Fraction], bool]] = {
     Comparison.LT: operator.lt,
     Comparison.LTE: operator.le,
     Comparison.GT: operator.gt,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharing_protocol.pattern_logic import compile_logic, run_tests
-from sharing_protocol.pattern_logic.events import parse_time
+from sharing_protocol.pattern_logic.events import millionths, parse_time
 from tests.pattern_logic.documents import items, rule
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -120,3 +120,30 @@ def test_an_event_may_leave_fields_null() -> None:
 
 def test_a_nameless_test_is_called_by_its_place() -> None:
     assert run_tests(LOGIC, [{"expect": "match"}]).results[0].name == "tests[0]"
+
+
+@pytest.mark.parametrize(
+    ("value", "present"),
+    [
+        (2**53 - 1, True),
+        (-(2**53) + 1, True),
+        (2**53, False),
+        (-(2**53), False),
+        (9007199254740991.5, False),  # as a double it is 2^53
+        (10**400, False),
+        (float("inf"), False),
+        (float("nan"), False),
+        (5e-324, True),
+    ],
+)
+def test_numbers_that_doubles_do_not_hold_are_absent(value: float, present: bool) -> None:
+    exists = compile_logic([rule(s={"gen_ai.usage.output_tokens|exists": True})])
+    assert bool(exists.match_event({"prompt.text": "x", "gen_ai.usage.output_tokens": value})) is present
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0.1, 100_000), (-0.1, -100_000), (2.5e-7, 0), (5e-7, 1), (-5e-7, 0), (2**53 - 1, (2**53 - 1) * 10**6), (-0.0, 0)],
+)
+def test_millionths_are_rounded_half_up(number: float, expected: int) -> None:
+    assert millionths(number) == expected
