@@ -21,7 +21,7 @@ from member_client.evaluation.world import Prompts, World
 from member_client.windows import build_windows
 from sharing_protocol.pattern_logic.catalogue import Category
 
-_PROMPT_FIELDS = frozenset({"prompt.text", "prompt.template"})
+_PROMPT_FIELDS = frozenset({"prompt.text", "prompt.template", "prompt.system"})  # no simulated request has the last
 NEVER = np.iinfo(np.int64).max
 
 
@@ -59,7 +59,9 @@ class PromptMatches:
             table = pa.table(
                 {
                     "event.id": pa.array(np.arange(len(self._prompts.texts))),
+                    "timestamp": pa.nulls(len(self._prompts.texts), pa.int64()),
                     "prompt.text": self._prompts.texts,
+                    "prompt.system": pa.nulls(len(self._prompts.texts), pa.string()),
                     "prompt.template": self._prompts.templates,
                 }
             )

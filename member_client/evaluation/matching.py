@@ -14,7 +14,8 @@ def matching_events(connection: duckdb.DuckDBPyConnection, logic: Logic, relatio
     """The `event.id` of each event that a rule matches, or at which a correlation does; ascending.
 
     Args:
-        relation: in the canonical form of the logic's category; it may lack columns that the logic does not read.
+        relation: in the canonical form of the logic's category; it may lack columns that the logic does not read, but not
+            `timestamp`.
     """
     query = compile_sql(logic, table=relation).query
     # The query is of our own making, and its literals are escaped by sqlglot.

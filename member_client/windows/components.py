@@ -132,7 +132,7 @@ insert into batch_member
 def gathered(units_of: Mapping[int, set[int]]) -> dict[int, int]:
     """The component of each link, named by one of them (a disjoint-set forest, paths halved); strongest links first.
 
-    Two links are of one component if a third of the smaller one's units, and at least one, are in both: a single unit
+    Two links are of one component if a third of the smaller one's units, and at least two, are in both: a single unit
     that bought from a reseller and shares a popular client with a campaign does not make the two one.
     """
     parent = {link: link for link in units_of}
@@ -148,7 +148,7 @@ def gathered(units_of: Mapping[int, set[int]]) -> dict[int, int]:
             links_of[unit].append(link)
     common = Counter(pair for links in links_of.values() for pair in combinations(links[:MOST_LINKS], 2))
     for (one, other), shared in common.items():
-        if shared >= SHARED_UNITS * min(len(units_of[one]), len(units_of[other])):
+        if shared >= 2 and shared >= SHARED_UNITS * min(len(units_of[one]), len(units_of[other])):
             low, high = sorted((root(one), root(other)))
             parent[high] = low
     return {link: root(link) for link in units_of}
