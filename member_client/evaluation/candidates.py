@@ -71,6 +71,19 @@ class Candidate:
     def category(self) -> Category:
         return self.logic.category
 
+    @property
+    def hours(self) -> frozenset[int]:
+        """Lengths of the windows that it can match: those that it names, or all."""
+        named = {
+            value
+            for document in self.documents
+            for selection in document.get("detection", {}).values()
+            for part in (selection if isinstance(selection, list) else [selection])
+            if isinstance(part, dict)
+            for value in _listed(part.get("window.hours"))
+        }
+        return frozenset(named & {1, 24, 168}) if named else frozenset({1, 24, 168})
+
     def variants(self) -> Iterator[tuple[float, Candidate]]:
         """The pattern with each value of its grid; nothing if none of its thresholds was fitted."""
         if self.threshold is None:
@@ -128,6 +141,10 @@ def _candidate(reading: Reading, name: str) -> Candidate:
     content = reading.pattern.content
     logic = reading.pattern.logic
     return Candidate(name, content.title, str(content.kind), tuple(content.logic), logic)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _now() -> datetime:

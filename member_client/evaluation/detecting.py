@@ -102,7 +102,9 @@ class Lab:
         ]
         hits = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *in_force]))
         self._connection.register("hits", pa.table({"event_id": pa.array(hits)}))
-        build_windows(self._connection, query_pattern_hits="hits")
+        windows = [one for one in candidates if one.category is not Category.REQUEST]
+        hours = sorted(frozenset[int]().union(*(one.hours for one in windows)))
+        build_windows(self._connection, hours=hours, query_pattern_hits="hits")
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}
         self._window_accounts: dict[str, tuple[Integers, Integers, Integers]] = {}
 

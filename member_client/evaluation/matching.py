@@ -14,7 +14,7 @@ def matching_events(connection: duckdb.DuckDBPyConnection, logic: Logic, relatio
     """The `event.id` of each event that a rule matches, or at which a correlation does; ascending.
 
     Args:
-        relation: in the canonical form of the logic's category; it may lack columns that the logic does not read, but not
+        relation: in the canonical form of the logic's category; of columns that the logic does not read, it needs only
             `timestamp`.
     """
     query = compile_sql(logic, table=relation).query

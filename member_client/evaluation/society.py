@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from member_client.evaluation.population import (
     BATCH_CUSTOMERS,
     BUNDLES,
+    FAMILY_SHARE,
     HOSTING_SHARE,
     LISTED_SHARE,
     NAT_SHARE,
     OTHER_USE_SIGMA,
     SHARES,
     SMALL_ORG_SHARE,
+    TEAM_SHARE,
     Accounts,
     Identities,
     Integers,
@@ -142,6 +144,14 @@ def _individuals(
     those.subnet = np.where(behind_nat, carrier[1], home[1])
     those.second_subnet = np.where(draw.random(count) < 0.4, carrier[1], those.subnet)
     those.client = app_bundles(draw, count)
+    # Families: two to five accounts on one card, at home together.
+    sizes = group_sizes(draw, round(count * FAMILY_SHARE), 2, 5)
+    family = np.repeat(np.arange(len(sizes)), sizes)
+    head = np.cumsum(sizes) - sizes
+    members = slice(0, len(family))
+    those.payment[members] = identities.take(len(sizes))[family]
+    those.asn[members], those.subnet[members] = those.asn[head][family], those.subnet[head][family]
+    those.zone[members] = those.zone[head][family]
     return those
 
 
@@ -157,7 +167,9 @@ def _developers(
     group = np.repeat(np.arange(len(sizes)), sizes)
     organised = (draw.random(len(sizes)) < SMALL_ORG_SHARE)[group]
     those.org = np.where(organised, identities.take(len(sizes))[group], -1)
-    those.payment = np.where(organised, identities.take(len(sizes))[group], identities.take(count))
+    # Some work together without being an organisation, on one card.
+    together = organised | (draw.random(len(sizes)) < TEAM_SHARE)[group]
+    those.payment = np.where(together, identities.take(len(sizes))[group], identities.take(count))
     return those
 
 
