@@ -121,7 +121,8 @@ with named as (
   from batch_component join batch_account using (w, unit) join windows_account using (account)
   group by cluster
 )
-select cluster, any_value(w), 'component', substring(sha256(any_value(smallest)), 1, 16), any_value(kinds), any_value(surprise)
+select cluster, any_value(w), 'component', substring(sha256(any_value(smallest)), 1, 16),
+  any_value(kinds), any_value(surprise)
 from batch_component join named using (cluster) group by cluster;
 
 insert into batch_member

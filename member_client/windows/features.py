@@ -78,7 +78,8 @@ with summed as (
   select w, account, count(*) as requests_before
   from windows_fact join batch_hour using (hour) where earlier group by all
 ), conversations as (
-  select w, account, count(*) as conversations, sum(one_turn) filter (n = 1) as single from batch_conversation group by all
+  select w, account, count(*) as conversations, sum(one_turn) filter (n = 1) as single
+  from batch_conversation group by all
 )
 select
   row_number() over (order by w, account) as "group",
@@ -95,7 +96,8 @@ left join conversations using (w, account);
 
 create or replace temp table batch_tally as
 with counted as (
-  select w, account, 'prompt' as kind, prompt as value, count(*) as n from batch_fact where prompt is not null group by all
+  select w, account, 'prompt' as kind, prompt as value, count(*) as n
+  from batch_fact where prompt is not null group by all
   union all
   select w, account, 'template', template, count(*) from batch_fact where template is not null group by all
   union all

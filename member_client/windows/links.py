@@ -27,7 +27,8 @@ with counted as (
 )
 select "group", w, unit, kind, value, n from counted join batch_account using (w, account)
 union all
-select "group", w, unit, 'creation_burst', strftime(make_timestamp(created - (((created % 3_600_000_000) + 3_600_000_000) % 3_600_000_000)), '%Y-%m-%dT%H:00:00Z'), 1
+select "group", w, unit, 'creation_burst',
+  strftime(make_timestamp(floor_to(created, 3_600_000_000) * 3_600_000_000), '%Y-%m-%dT%H:00:00Z'), 1
 from batch_account where created is not null
 union all
 select "group", w, unit, 'template', text, n
@@ -40,7 +41,9 @@ with shared as (
 ), expected as (
   select w, kind, sum(units) / count(*)::double as expected from shared group by all
 )
-select row_number() over (order by w, kind, value) as cluster, w, kind, value as key, surprise(units, expected) as surprise
+select
+  row_number() over (order by w, kind, value) as cluster, w, kind, value as key,
+  surprise(units, expected) as surprise
 from shared join expected using (w, kind) where accounts > 1;
 
 create or replace temp table batch_member as

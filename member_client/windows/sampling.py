@@ -41,8 +41,12 @@ create or replace temp table windows_unit as
   union all
   select org + 1_000_000_000, fingerprint('org:' || id) from windows_org;
 create or replace temp table windows_judged (hours int, end_us bigint, kind varchar, key varchar, unit bigint);
-create or replace temp table windows_unit_sample (hours int, end_us bigint, unit bigint, ordinary boolean, place int, event bigint);
-create or replace temp table windows_account_sample (hours int, end_us bigint, account bigint, heavy boolean, place int, event bigint);
+create or replace temp table windows_unit_sample (
+  hours int, end_us bigint, unit bigint, ordinary boolean, place int, event bigint
+);
+create or replace temp table windows_account_sample (
+  hours int, end_us bigint, account bigint, heavy boolean, place int, event bigint
+);
 """
 
 _NOTE = """
@@ -211,7 +215,7 @@ def _units(
 
 
 def _heavy(columns: dict[str, Any], crowd: Ordinary) -> list[tuple[int, float]]:
-    """z of each heavy account among all accounts with as many different prompts."""
+    """Of each heavy account, its z among all accounts with as many different prompts."""
     accounts, starts = np.unique(columns["account"], return_index=True)
     if not len(accounts) or not len(crowd.means):
         return []

@@ -57,7 +57,8 @@ def embed(texts: Sequence[str]) -> Vectors:
         counts += np.bincount((owner[:last] * DIMENSIONS + bucket)[whole], minlength=len(counts))
     vectors = np.sqrt(counts.reshape(len(raw), DIMENSIONS))
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=vectors, where=norms > 0)
+    vectors /= np.where(norms > 0, norms, 1)
+    return vectors
 
 
 def mix(values: Hashes) -> Hashes:

@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from member_client.windows.facts import REASONING_ELICITATION, RUBRIC_ELICITATION
@@ -71,7 +72,7 @@ def latest(requests: Sequence[Row], field: str) -> str | None:
 
 def gap_variation(requests: Sequence[Row]) -> float | None:
     times = sorted(request["timestamp"] for request in requests)
-    gaps = [Fraction(later - earlier) for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [Fraction(later - earlier) for earlier, later in pairwise(times)]
     if len(gaps) < 2 or not sum(gaps):
         return None
     mean = sum(gaps) / len(gaps)

@@ -14,7 +14,7 @@ ORDINARY = 5_000
 
 
 def campaign(rng: random.Random, accounts: int = CAMPAIGN) -> list[Request]:
-    """Accounts opened in five hours with one client, on rented networks, each asking a few templates about all things."""
+    """Accounts opened in five hours with one client, asking a few templates about all things."""
     found: list[Request] = []
     for number in range(accounts):
         account = {
@@ -90,12 +90,12 @@ def test_what_is_popular_links_nobody() -> None:
     # One address of a carrier, from which a phone's client is three times as likely as elsewhere; a new release of a
     # client; and an application's prompt, which begins the same for all who use it.
     log += [
-        one | ({"client.fingerprint": "client-2"} if int(one["account.id"][8:]) % 5 < 2 else {})
+        dict(one) | ({"client.fingerprint": "client-2"} if int(one["account.id"][8:]) % 5 < 2 else {})
         for one in shared("carrier", 150, rng, **{"network.ip": "10.200.0.1"})
     ]
     log += shared("release", 400, rng, **{"client.fingerprint": "client-new"})
     log += [
-        one | {"prompt.text": f"You are a helpful shop assistant who answers questions about {sentence(rng)}"}
+        dict(one) | {"prompt.text": f"You are a helpful shop assistant who answers questions about {sentence(rng)}"}
         for one in shared("application", 200, rng)
     ]
     assert members(windows_of(log, hours=(24,)), "component") == []
@@ -155,7 +155,7 @@ def test_a_burst_of_a_client_links_and_its_steady_use_does_not() -> None:
     rng = random.Random(6)
     log = people(rng)
     steady = shared("steady", 168, rng, **{"client.fingerprint": "client-new"})
-    log += [one | {"account.created": MONDAY - (int(one["account.id"][7:]) + 1) * HOUR} for one in steady]
+    log += [dict(one) | {"account.created": MONDAY - (int(one["account.id"][7:]) + 1) * HOUR} for one in steady]
     log += shared("burst", 40, rng, **{"client.fingerprint": "client-odd", "account.created": MONDAY - 80 * HOUR})
     (found,) = members(windows_of(log, hours=(24,)), "component")
     assert {account.split("-")[0] for account in found} == {"burst"}

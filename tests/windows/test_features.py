@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from member_client.windows.facts import REASONING_ELICITATION, RUBRIC_ELICITATION
 from sharing_protocol.pattern_logic.catalogue import Category, fields_in
 from tests.windows.reference import Log, account_windows, cluster_windows
 from tests.windows.traffic import DAY, HOUR, MONDAY, SECOND, Request, Row, members, rows, windows_of
@@ -149,7 +151,7 @@ def test_order_threads_and_batches_of_the_requests_do_not_show() -> None:
             "account.id": f"a{(account := rng.randrange(60))}",
             "client.fingerprint": f"c{account % 4}",
             "gen_ai.usage.output_tokens": rng.random() * 1000,
-            "prompt.text": " ".join(rng.choice("alpha beta gamma delta epsilon".split()) for _ in range(9)),
+            "prompt.text": " ".join(rng.choice(["alpha", "beta", "gamma", "delta", "epsilon"]) for _ in range(9)),
         }
         for _ in range(3000)
     ]
@@ -171,3 +173,9 @@ def test_a_metronome_and_chance_differ_in_their_gaps() -> None:
     chance, metronome = rows(windows_of(log, hours=(24,)), "account_window")
     assert metronome["window.gap_variation"] == 0
     assert 0.85 < chance["window.gap_variation"] < 1.15
+
+
+def test_the_expressions_are_the_documented_ones() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "log-sources.md").read_text(encoding="utf-8")
+    assert f"`{REASONING_ELICITATION}`" in page
+    assert RUBRIC_ELICITATION in page.replace("\n  |", "|")

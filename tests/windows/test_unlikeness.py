@@ -10,10 +10,28 @@ import pytest
 from member_client.windows.unlikeness import DIMENSIONS, Hashes, Ordinary, Vectors, embed, unlikeness
 from tests.windows.traffic import DAY, MONDAY, WORDS, Request, rows, sentence, windows_of
 
-OTHER_WORDS = (
-    "quantum tensor lemma integral vector eigenvalue gradient topology manifold kernel entropy bayesian "
-    "polynomial theorem corollary matrix scalar operator spectrum convexity"
-).split()
+OTHER_WORDS = [
+    "quantum",
+    "tensor",
+    "lemma",
+    "integral",
+    "vector",
+    "eigenvalue",
+    "gradient",
+    "topology",
+    "manifold",
+    "kernel",
+    "entropy",
+    "bayesian",
+    "polynomial",
+    "theorem",
+    "corollary",
+    "matrix",
+    "scalar",
+    "operator",
+    "spectrum",
+    "convexity",
+]
 PROMPTS = 8
 
 
@@ -113,7 +131,7 @@ def test_a_heavy_account_of_another_register_stands_out_among_heavy_accounts() -
     rng = random.Random(6)
     log = [one for number in range(25) for one in heavy(f"batch-{number}", rng, rng.sample(WORDS, 12))]
     log += heavy("harvester", rng, OTHER_WORDS)
-    log += [one | {"account.id": "light"} for one in heavy("light", rng, WORDS)[:150]]
+    log += [dict(one) | {"account.id": "light"} for one in heavy("light", rng, WORDS)[:150]]
     found = {row["account.id"]: row["window.mmd_z"] for row in rows(windows_of(log, hours=(24,)), "account_window")}
     assert found["light"] is None
     harvester = found.pop("harvester")

@@ -32,11 +32,39 @@ _ARROW = {
 Request = Mapping[str, Any]
 Row = dict[str, Any]
 
-WORDS = (
-    "river stone market window garden letter engine planet doctor bridge summer coffee ticket camera forest "
-    "mirror pocket silver dinner island violin puzzle rocket butter candle desert feather harbor jacket kettle"
-).split()
-VERBS = "describe compare translate summarise explain draft check improve shorten plan".split()
+WORDS = [
+    "river",
+    "stone",
+    "market",
+    "window",
+    "garden",
+    "letter",
+    "engine",
+    "planet",
+    "doctor",
+    "bridge",
+    "summer",
+    "coffee",
+    "ticket",
+    "camera",
+    "forest",
+    "mirror",
+    "pocket",
+    "silver",
+    "dinner",
+    "island",
+    "violin",
+    "puzzle",
+    "rocket",
+    "butter",
+    "candle",
+    "desert",
+    "feather",
+    "harbor",
+    "jacket",
+    "kettle",
+]
+VERBS = ["describe", "compare", "translate", "summarise", "explain", "draft", "check", "improve", "shorten", "plan"]
 
 
 def sentence(rng: random.Random, words: Sequence[str] = WORDS, length: int = 12) -> str:
