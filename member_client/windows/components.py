@@ -14,9 +14,13 @@ import duckdb
 import pyarrow as pa
 
 LEAST_UNITS = 3
-SHARED_UNITS = 1 / 3
-MOST_LINKS = 32
-"""Of a unit, the strongest links that may join others; heavy accounts come from hundreds of subnets."""
+SMALL_UNITS = 8
+ROUNDS = 6
+MOST_GROUPS = 32
+"""Of a unit, the largest that may join others: heavy accounts come from hundreds of subnets."""
+
+Unit = tuple[int, int]
+"""Window and unit."""
 
 # `opened` is the hour (since 1970) in which an account was opened. A pair's `n` counts units, and with templates at
 # most the different prompts: a class that sends one exercise shares a text, not a way of making texts.
@@ -130,62 +134,110 @@ insert into batch_member
 """
 
 
-def gathered(units_of: Mapping[int, set[int]]) -> dict[int, int]:
-    """The component of each link, named by one of them (a disjoint-set forest, paths halved); strongest links first.
+def gathered(units_of: Mapping[int, set[Unit]]) -> dict[int, int]:
+    """The group of each link, named by one of its links.
 
-    Two links are of one component if a third of the smaller one's units, and at least two, are in both: a single unit
-    that bought from a reseller and shares a popular client with a campaign does not make the two one.
+    At first each link is a group. Two groups become one if a third of the smaller one's units, and at least two, are
+    in both; or if as many bridges as 15 % of the smaller one's units, and at least three, lead from one to the other.
+    A bridge is a unit of both, or a group of fewer than eight units that shares one with each. This is repeated with
+    the larger groups until nothing changes, at most ROUNDS times.
+
+    A plain connected component would not do: one unit that bought from a reseller and shares a popular client with a
+    campaign would make the two one.
     """
-    parent = {link: link for link in units_of}
+    group_of = {link: link for link in units_of}
+    for _ in range(ROUNDS):
+        units: dict[int, set[Unit]] = defaultdict(set)
+        for link, group in group_of.items():
+            units[group] |= units_of[link]
+        merged = _merged({group: len(found) for group, found in units.items()}, *_shared(units))
+        if all(group == other for group, other in merged.items()):
+            break
+        group_of = {link: merged[group] for link, group in group_of.items()}
+    return group_of
 
-    def root(link: int) -> int:
-        while (above := parent[link]) != link:
-            parent[link] = link = parent[above]
-        return link
 
-    links_of: dict[int, list[int]] = defaultdict(list)
-    for link, units in units_of.items():
-        for unit in units:
-            links_of[unit].append(link)
-    common = Counter(pair for links in links_of.values() for pair in combinations(links[:MOST_LINKS], 2))
-    for (one, other), shared in common.items():
-        if shared >= 2 and shared >= SHARED_UNITS * min(len(units_of[one]), len(units_of[other])):
-            low, high = sorted((root(one), root(other)))
+def _shared(units: Mapping[int, set[Unit]]) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+    """For pairs of groups: units in both, and small groups that share a unit with each."""
+    groups_of: dict[Unit, list[int]] = defaultdict(list)
+    for group in sorted(units, key=lambda group: (-len(units[group]), group)):
+        for unit in units[group]:
+            if len(groups_of[unit]) < MOST_GROUPS:
+                groups_of[unit].append(group)
+    common = Counter(_ordered(pair) for groups in groups_of.values() for pair in combinations(groups, 2))
+    bridges: Counter[tuple[int, int]] = Counter()
+    for group, found in units.items():
+        if len(found) < SMALL_UNITS:
+            near = {other for unit in found for other in groups_of[unit]} - {group}
+            bridges.update(_ordered(pair) for pair in combinations(near, 2))
+    return common, bridges
+
+
+def _merged(
+    sizes: Mapping[int, int], common: Mapping[tuple[int, int], int], bridges: Mapping[tuple[int, int], int]
+) -> dict[int, int]:
+    """The smallest of the groups that become one, for each of them (a disjoint-set forest, paths halved)."""
+    parent = {group: group for group in sizes}
+
+    def root(group: int) -> int:
+        while (above := parent[group]) != group:
+            parent[group] = group = parent[above]
+        return group
+
+    for pair in {*common, *bridges}:
+        smaller, both = min(sizes[pair[0]], sizes[pair[1]]), common.get(pair, 0)
+        overlap = both >= 2 and 3 * both >= smaller
+        if overlap or 20 * (both + bridges.get(pair, 0)) >= max(60, 3 * smaller):
+            low, high = sorted((root(pair[0]), root(pair[1])))
             parent[high] = low
-    return {link: root(link) for link in units_of}
+    return {group: root(group) for group in sizes}
+
+
+def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
+    return min(pair), max(pair)
+
+
+def _members(
+    component_of: Mapping[int, int], units_of: Mapping[int, set[Unit]], kind_of: Mapping[int, str]
+) -> dict[int, list[Unit]]:
+    """The units of each component: each unit in the one that it has most links to.
+
+    One joint key of many that ordinary people may hold as well makes nobody a member; who pays with the others is one.
+    """
+    sizes = Counter(component_of.values())
+    links_of: dict[Unit, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for link, component in sorted(component_of.items()):
+        for unit in units_of[link]:
+            links_of[unit][component].append(link)
+    members: dict[int, list[Unit]] = defaultdict(list)
+    for unit, links_in in sorted(links_of.items()):
+        component = min(links_in, key=lambda component: (-len(links_in[component]), component))
+        links = links_in[component]
+        if len(links) > 1 or sizes[component] == 1 or kind_of[links[0]].startswith("payment"):
+            members[component].append(unit)
+    return members
 
 
 def add_components(connection: duckdb.DuckDBPyConnection) -> None:
     """Add the batch's components of at least three units to `batch_cluster` and `batch_member`."""
     connection.execute(_LINKS)
-    edges = connection.execute(
-        "select w, unit, link, kind, surprise from batch_edge order by surprise desc, link"
-    ).fetchall()
-    units_of: dict[int, set[int]] = defaultdict(set)
-    known: dict[int, tuple[int, str, float]] = {}
-    for w, unit, link, kind, surprise in edges:
-        units_of[link].add(unit)
-        known[link] = (w, kind, surprise)
-    links_of: dict[tuple[int, int], list[int]] = defaultdict(list)  # by component and unit
+    edges = connection.execute("select w, unit, link, kind, surprise from batch_edge").fetchall()
+    units_of: dict[int, set[Unit]] = defaultdict(set)
+    for w, unit, link, _, _ in edges:
+        units_of[link].add((w, unit))
+    known = {link: (kind, surprise) for _, _, link, kind, surprise in edges}
     component_of = gathered(units_of)
-    for link, component in component_of.items():
-        for unit in units_of[link]:
-            links_of[component, unit].append(link)
-    members: dict[int, list[int]] = defaultdict(list)
-    for (component, unit), links in links_of.items():
-        # One joint key that ordinary people hold as well makes nobody a member; who pays with the others is one.
-        if len(links) > 1 or known[links[0]][1].startswith("payment"):
-            members[component].append(unit)
+    members = _members(component_of, units_of, {link: kind for link, (kind, _) in known.items()})
     kinds: dict[int, set[str]] = defaultdict(set)
     surprises: dict[int, float] = defaultdict(float)
     for link, component in component_of.items():
-        kinds[component].add(known[link][1])
-        surprises[component] = max(surprises[component], known[link][2])
+        kinds[component].add(known[link][0])
+        surprises[component] = max(surprises[component], known[link][1])
     rows = [
-        (number, known[component][0], unit, len(kinds[component]), surprises[component])
+        (number, w, unit, len(kinds[component]), surprises[component])
         for number, component in enumerate(sorted(members), start=1)
         if len(members[component]) >= LEAST_UNITS
-        for unit in sorted(members[component])
+        for w, unit in members[component]
     ]
     if not rows:
         return
