@@ -104,7 +104,8 @@ class Lab:
         self._connection.register("hits", pa.table({"event_id": pa.array(hits)}))
         windows = [one for one in candidates if one.category is not Category.REQUEST]
         hours = sorted(frozenset[int]().union(*(one.hours for one in windows)))
-        build_windows(self._connection, hours=hours, query_pattern_hits="hits")
+        if hours:
+            build_windows(self._connection, hours=hours, query_pattern_hits="hits")
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}
         self._window_accounts: dict[str, tuple[Integers, Integers, Integers]] = {}
 
