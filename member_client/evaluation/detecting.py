@@ -105,7 +105,8 @@ class Lab:
         windows = [one for one in candidates if one.category is not Category.REQUEST]
         hours = sorted(frozenset[int]().union(*(one.hours for one in windows)))
         if hours:
-            build_windows(self._connection, hours=hours, query_pattern_hits="hits")
+            kinds = sorted(frozenset[str]().union(*(one.key_kinds for one in windows)))
+            build_windows(self._connection, hours=hours, query_pattern_hits="hits", key_kinds=kinds)
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}
         self._window_accounts: dict[str, tuple[Integers, Integers, Integers]] = {}
 
@@ -128,10 +129,6 @@ class Lab:
         np.minimum.at(since, account[concerned], time[concerned])
         return Flags(since)
 
-    def rows(self, query: str) -> pa.Table:
-        """What a query over the log and its windows gives."""
-        return self._connection.execute(query).to_arrow_table()
-
     def _request_hits(self, candidate: Candidate, matches: PromptMatches) -> Integers:
         if matches.suffice(candidate):
             hits: Integers = np.flatnonzero(matches.of(candidate)[self._world.prompt])
@@ -145,12 +142,12 @@ class Lab:
     def _concerned(self, relation: str) -> tuple[Integers, Integers, Integers]:
         """Window, account and window's end, for every account that a window concerns."""
         if relation not in self._window_accounts:
-            found = self.rows(_CONCERNED[relation])
-            accounts = [self._accounts[name] for name in found.column("account.id").to_pylist()]
+            found = self._connection.execute(_CONCERNED[relation]).fetchnumpy()
+            accounts = [self._accounts[name] for name in found["account.id"]]
             self._window_accounts[relation] = (
-                found.column("event.id").to_numpy(),
+                np.asarray(found["event.id"], dtype=np.int64),
                 np.array(accounts, dtype=np.int64),
-                found.column("timestamp").to_numpy(),
+                np.asarray(found["timestamp"], dtype=np.int64),
             )
         return self._window_accounts[relation]
 

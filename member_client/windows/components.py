@@ -22,13 +22,14 @@ MOST_GROUPS = 32
 Unit = tuple[int, int]
 """Window and unit."""
 
-# `opened` is the hour (since 1970) in which an account was opened. A pair's `n` counts units, and with templates at
-# most the different prompts: a class that sends one exercise shares a text, not a way of making texts.
+# `opened` are the two spans of two clock hours (since 1970) in which an account was opened, by their first hour: a
+# burst that lasts up to an hour lies whole in one of them. A pair's `n` counts units, and with templates at most the
+# different prompts: a class that sends one exercise shares a text, not a way of making texts.
 _LINKS = """
 create or replace temp table batch_trait as
   select distinct w, unit, subnet, client, prompt, case when template_words >= 6 then template end as template,
-    floor_to(batch_account.created, 3_600_000_000) as opened
-  from batch_fact join batch_account using (w, account);
+    floor_to(batch_account.created, 3_600_000_000) - earlier as opened
+  from batch_fact join batch_account using (w, account) cross join (values (0), (1)) as span(earlier);
 
 create or replace temp table batch_marginal as
   select w, 'subnet' as part, subnet as value, count(distinct unit) as units from batch_trait
@@ -61,7 +62,9 @@ with pair as (
 )
 select *, case when opened is not null then (sum(n) over (
     partition by w, first, second, that order by opened range between 84 preceding and 84 following
-  ) - n) / 168 else 0 end as hourly
+  ) - sum(n) over (
+    partition by w, first, second, that order by opened range between 1 preceding and 1 following
+  )) / 166 else 0 end as hourly
 from pair;
 
 create or replace temp table batch_link as
@@ -204,7 +207,9 @@ def _members(
 
     One joint key of many that ordinary people may hold as well makes nobody a member; who pays with the others is one.
     """
-    sizes = Counter(component_of.values())
+    kinds: dict[int, set[str]] = defaultdict(set)
+    for link, component in component_of.items():
+        kinds[component].add(kind_of[link])
     links_of: dict[Unit, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for link, component in sorted(component_of.items()):
         for unit in units_of[link]:
@@ -213,7 +218,8 @@ def _members(
     for unit, links_in in sorted(links_of.items()):
         component = min(links_in, key=lambda component: (-len(links_in[component]), component))
         links = links_in[component]
-        if len(links) > 1 or sizes[component] == 1 or kind_of[links[0]].startswith("payment"):
+        of_kinds = {kind_of[link] for link in links}
+        if len(of_kinds) > 1 or len(kinds[component]) == 1 or any(kind.startswith("payment") for kind in of_kinds):
             members[component].append(unit)
     return members
 

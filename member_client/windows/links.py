@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
 
 from member_client.windows.components import add_components
@@ -60,7 +62,14 @@ create or replace temp table batch_cluster as
 """
 
 
-def link_accounts(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make `batch_cluster` and `batch_member` from the accounts of the batch."""
+def link_accounts(connection: duckdb.DuckDBPyConnection, kinds: Sequence[str] | None = None) -> None:
+    """Make `batch_cluster` and `batch_member` from the accounts of the batch.
+
+    Args:
+        kinds: keep only clusters of these kinds of key.
+    """
     connection.execute(_KEYS)
     add_components(connection)
+    if kinds is not None:
+        connection.execute("delete from batch_cluster where not list_contains($1, kind)", [list(kinds)])
+        connection.execute("delete from batch_member where cluster not in (select cluster from batch_cluster)")
