@@ -141,8 +141,8 @@ def gathered(units_of: Mapping[int, set[Unit]]) -> dict[int, int]:
     """The group of each link, named by one of its links.
 
     At first each link is a group. Two groups become one if a third of the smaller one's units, and at least two, are
-    in both; or if as many bridges as 15 % of the smaller one's units, and at least three, lead from one to the other.
-    A bridge is a unit of both, or a group of fewer than eight units that shares one with each. This is repeated with
+    in both; or if as many bridges as 15 % of the smaller one's units, and at least three, lead from one to the other:
+    units of both, or else groups of fewer than eight units that share one with each. This is repeated with
     the larger groups until nothing changes, at most ROUNDS times.
 
     A plain connected component would not do: one unit that bought from a reseller and shares a popular client with a
@@ -190,7 +190,7 @@ def _merged(
     for pair in {*common, *bridges}:
         smaller, both = min(sizes[pair[0]], sizes[pair[1]]), common.get(pair, 0)
         overlap = both >= 2 and 3 * both >= smaller
-        if overlap or 20 * (both + bridges.get(pair, 0)) >= max(60, 3 * smaller):
+        if overlap or 20 * max(both, bridges.get(pair, 0)) >= max(60, 3 * smaller):
             low, high = sorted((root(pair[0]), root(pair[1])))
             parent[high] = low
     return {group: root(group) for group in sizes}
