@@ -105,7 +105,10 @@ class Lab:
         windows = [one for one in candidates if one.category is not Category.REQUEST]
         hours = sorted(frozenset[int]().union(*(one.hours for one in windows)))
         if hours:
-            kinds = sorted(frozenset[str]().union(*(one.key_kinds for one in windows)))
+            kinds = {
+                length: sorted(frozenset[str]().union(*(one.key_kinds for one in windows if length in one.hours)))
+                for length in hours
+            }
             build_windows(self._connection, hours=hours, query_pattern_hits="hits", key_kinds=kinds)
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}
         self._window_accounts: dict[str, tuple[Integers, Integers, Integers]] = {}

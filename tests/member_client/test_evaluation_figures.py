@@ -216,3 +216,14 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     assert picture.startswith("<svg")
     assert picture.count("<circle") == 2
     assert "<td>50.0%</td>" in draw(points, ".html")
+
+
+def test_curves_go_over_accounts_and_mixes() -> None:
+    evaluation = Evaluation(
+        gather([attack_file(20)], ordinary_files(60)), starters(["self-chat-scripts"]), lambda _: None
+    )
+    points = evaluation.curves(Settings(ordinary=100, days=2), accounts=(1, 50), mixes=((1, 0), (1, 1)))
+    assert [(point["accounts"], point["mix"]) for point in points] == [
+        *((1, "1:0"), (50, "1:0"), (1, "1:1"), (50, "1:1"))
+    ]
+    assert [point["total"]["attack_accounts"] for point in points] == [1, 20, 1, 20]
