@@ -17,7 +17,7 @@ from member_client.windows.calendar import HOUR, Window, batches, windows_over
 from member_client.windows.facts import collect_facts
 from sharing_protocol.pattern_logic.catalogue import Category, FieldType, fields_in
 
-BATCH_REQUESTS = 2_000_000
+BATCH_REQUESTS = 500_000
 _SQL_TYPES = {
     FieldType.TEXT: "varchar",
     FieldType.ADDRESS: "varchar",

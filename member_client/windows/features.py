@@ -179,7 +179,8 @@ with member as (
     count(distinct value) filter (kind = 'payment') as payments,
     count(distinct value) filter (kind = 'network') as networks,
     count(distinct value) filter (kind = 'client') as clients
-  from batch_member join batch_key using ("group") group by cluster
+  from batch_member join batch_key using ("group")
+  where kind in ('payment', 'network', 'client') group by cluster
 )
 select
   cluster,
