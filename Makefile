@@ -46,6 +46,11 @@ test-slow: $(INSTALLED) ## Crash it for minutes: 20 kill -9 of hubs and of Postg
 	STILLWATCH_TEST_KILLS=20 STILLWATCH_TEST_SYNC_KILLS=50 $(BIN)/python -m pytest -s \
 		tests/hub/test_killed_hub.py tests/member_client/test_interrupted_sync.py $(ARGS)
 
+.PHONY: test-spark
+test-spark: $(INSTALLED) ## Hold Spark to the reference evaluator (needs Java 17; fetches PySpark, 450 MB, once)
+	$(BIN)/python -m pip install -qq --require-hashes --no-deps -r tests/spark/requirements.lock
+	PYSPARK_PYTHON=$(CURDIR)/$(BIN)/python $(BIN)/python -m pytest -o timeout=0 tests/spark $(ARGS)
+
 .PHONY: soak
 soak: $(INSTALLED) ## A forum's day in miniature, with faults: OPERATIONS=200000 SEED=1
 	$(BIN)/python -m tests.soak.run --operations $(or $(OPERATIONS),200000) $(if $(SEED),--seed $(SEED))

@@ -28,6 +28,7 @@ _COMMANDS = {
     "sync": "sync:sync",
     "detect": "detect:detect",
     "evaluate": "evaluate:app",
+    "compile": "compile:compile_pattern",
     "prove": "proof:prove",
     "verify-proof": "proof:verify_proof",
     "verify-evidence": "proof:verify_evidence",

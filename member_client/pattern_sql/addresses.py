@@ -21,8 +21,6 @@ from member_client.pattern_sql.regex_tree import (
 
 _GROUPS = 8
 _DOT, _COLON = literal("."), literal(":")
-_ZERO = characters("0")
-_DIGIT = characters("0123456789")
 _HEX_DIGITS = "0123456789abcdef"
 # `fe80::1%eth0`: what follows the sign says on which link, and takes no part in comparing
 _ZONE = Repeat(Sequence((literal("%"), Repeat(Characters(complement(((37, 37), (47, 47)))), 1, None))), 0, 1)
@@ -49,18 +47,25 @@ def _dotted(address: int, fixed: int) -> Tree:
 
 def _number(first: int, last: int) -> Tree:
     """A number in decimal digits, without leading zeros."""
-    if (first, last) == (0, 255):
-        return Choice(
-            (
-                Sequence((literal("25"), characters("012345"))),
-                Sequence((literal("2"), characters("01234"), _DIGIT)),
-                Sequence((literal("1"), _DIGIT, _DIGIT)),
-                Sequence((characters("123456789"), _DIGIT)),
-                _DIGIT,
-            )
-        )
-    numbers = tuple(literal(str(number)) for number in range(first, last + 1))
-    return numbers[0] if len(numbers) == 1 else Choice(numbers)
+    by_tens: dict[int, list[str]] = {}
+    for number in range(first, last + 1):
+        by_tens.setdefault(number // 10, []).append(str(number % 10))
+    by_units: dict[tuple[str, ...], list[str]] = {}  # tens with the same last digits, such as 1 to 24 of 0 to 255
+    for tens, units in by_tens.items():
+        by_units.setdefault(tuple(units), []).append(str(tens) if tens else "")
+    forms: list[Tree] = [Sequence((_one_of(tens), characters(units))) for units, tens in by_units.items()]
+    return forms[0] if len(forms) == 1 else Choice(tuple(forms))
+
+
+def _one_of(texts: list[str]) -> Tree:
+    """One of some texts of digits; those that differ in the last digit only are written together."""
+    by_start: dict[str, list[str]] = {}
+    for text in texts:
+        if text:
+            by_start.setdefault(text[:-1], []).append(text[-1])
+    forms = [Sequence((literal(start), characters(ends))) for start, ends in by_start.items()]
+    forms += [literal("")] if "" in texts else []
+    return forms[0] if len(forms) == 1 else Choice(tuple(forms))
 
 
 class _Hextets:

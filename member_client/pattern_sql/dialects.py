@@ -188,7 +188,7 @@ class BigQuery(_WithRE2):
 
     @override
     def _has(self, column: exp.Expr, constant: exp.Expr) -> exp.Expr:
-        return exp.GT(this=call("STRPOS", column, constant), expression=exp.Literal.number(0))
+        return exp.GT(this=call("INSTR", column, constant), expression=exp.Literal.number(0))
 
 
 class _WithTrees(Dialect):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from typing_extensions import override
 
+from member_client.pattern_sql.regex_backtracking import refuse_what_explodes
 from member_client.pattern_sql.regex_tree import (
     ANY,
     ANY_RUN,
@@ -129,7 +130,7 @@ class _Java(_Usual):
 
     @override
     def _whole(self, tree: Tree) -> str:
-        _refuse_what_explodes(tree)
+        refuse_what_explodes(tree)
         return self._print(tree)
 
     @override
@@ -157,7 +158,7 @@ class _Posix(Printer):
 
     @override
     def _whole(self, tree: Tree) -> str:
-        _refuse_what_explodes(tree)
+        refuse_what_explodes(tree)
         parts = list(tree.parts) if isinstance(tree, Sequence) else [tree]
         start = ".*" if not parts or parts[0] is not Edge.TEXT_START else ""
         parts = parts if start else parts[1:]
@@ -235,11 +236,6 @@ class _Posix(Printer):
 RE2 = _RE2()
 JAVA = _Java()
 POSIX = _Posix()
-
-
-def _refuse_what_explodes(tree: Tree, inside: bool = False) -> None:
-    """Refuse a repetition without bound within another."""
-    del tree, inside
 
 
 def _runs(ranges: Ranges) -> str:

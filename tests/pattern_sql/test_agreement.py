@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import duckdb
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from member_client.pattern_sql import compile_sql, correlation_query
+from member_client.pattern_sql import DIALECTS, Unsupported, compile_sql, correlation_query
 from sharing_protocol.pattern_logic import Event, Logic
 from tests.pattern_sql.engines import canonical_rows, found_by_duckdb, found_by_reference, load_duckdb
 from tests.pattern_sql.random_patterns import CORRELATED_EVENTS, EVENTS, correlated_logics, plain_logics
@@ -76,3 +77,12 @@ def test_correlations_over_hits_agree(
     connection.execute(f"CREATE OR REPLACE TABLE hits AS {hits}", [rule.name for rule in logic.rules])
     expected = {match for match in found_by_reference(logic, events) if match[3] is not None}
     assert found_by_duckdb(connection, correlation_query(logic, "hits")) == expected
+
+
+@AGREEING
+@given(plain=plain_logics(), correlated=correlated_logics(), dialect=st.sampled_from(sorted(DIALECTS)))
+def test_every_dialect_reads_back_what_is_printed(plain: Logic, correlated: Logic, dialect: str) -> None:
+    """`compile_sql` compares what it prints with what sqlglot reads of it, and fails where they differ."""
+    assert "fired_0" in compile_sql(correlated, dialect, "lab.requests").query
+    with suppress(Unsupported):
+        assert "lab" in compile_sql(plain, dialect, "lab.requests").query

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import Unsupported, compile_sql
 from member_client.pattern_sql.spark import run_on_spark
-from sharing_protocol.pattern_logic import Event, Logic
+from sharing_protocol.pattern_logic import Event, Logic, compile_logic
+from tests.pattern_logic.documents import rule
 from tests.pattern_sql.engines import canonical_rows, column_types, found_by_reference, found_in_rows
 from tests.pattern_sql.random_patterns import CORRELATED_EVENTS, EVENTS, correlated_logics, plain_logics
 
-pyspark = pytest.importorskip("pyspark", reason="PySpark is not installed; `make test-spark` installs it")
+pyspark_sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed; `make test-spark` installs it")
 if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
     pytest.skip("Spark needs Java 17 or later", allow_module_level=True)
 
@@ -38,7 +39,9 @@ SPARK_TYPES = {"VARCHAR": "STRING"}
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder: Path = tmp_path_factory.mktemp("spark")
-    builder = pyspark.sql.SparkSession.builder.master("local-cluster[1,1,1024]" if os.environ.get("SPARK_CLUSTER") else "local[1]")
+    builder = pyspark_sql.SparkSession.builder.master(
+        "local-cluster[1,1,1024]" if os.environ.get("SPARK_CLUSTER") else "local[1]"
+    )
     made = (
         builder.config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "1")
@@ -88,7 +91,7 @@ def test_correlations_agree(session: Any, logic: Logic, events: list[dict[str, A
 
 
 def test_a_session_that_reads_constants_otherwise_is_refused(session: Any) -> None:
-    logic: Logic = plain_logics().example()
+    logic = compile_logic([rule(s={"prompt.text|contains": "a"})])
     session.conf.set("spark.sql.parser.escapedStringLiterals", "true")
     try:
         with pytest.raises(InvalidInput, match="backslash"):
