@@ -13,6 +13,7 @@ from member_client.errors import InvalidInput
 from member_client.patterns.authoring import Reading, read, read_bytes
 from member_client.patterns.finding import listing
 from member_client.patterns.library import starter, starter_names
+from member_client.patterns.trials import try_new
 from member_client.session import Session
 from sharing_protocol.pattern_logic import Logic, compile_logic
 from sharing_protocol.pattern_logic.catalogue import Category
@@ -138,6 +139,7 @@ def from_file(path: Path) -> Candidate:
 
 def in_force(session: Session) -> list[Candidate]:
     """The patterns that are active here and passed their trial."""
+    try_new(session.store)
     found: list[Candidate] = []
     for version in session.store.versions(type="pattern", newest_only=True):
         if listing(version, session.membership, session.now).state != "active" or version.trial is None:
