@@ -195,8 +195,8 @@ def _progress(as_json: bool) -> Iterator[Callable[[str], None]]:
 def _show(report: dict[str, Any]) -> None:
     settings = report["settings"]
     say(
-        f"{settings['requests']:,} requests in {settings['days']} days; {settings['ordinary_accounts']:,} ordinary "
-        f"accounts; each campaign on at most {settings['accounts']:,} accounts, mixed {settings['mix']}"
+        f"{settings['days']} days; {settings['ordinary_accounts']:,} ordinary accounts; "
+        f"each campaign on at most {settings['accounts']:,} accounts, mixed {settings['mix']}"
     )
     _show_recall(report)
     if "leave_one_out" in report:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from member_client.evaluation.candidates import Candidate
 from member_client.evaluation.detecting import Lab, PromptMatches
-from member_client.evaluation.metrics import NEVER, Outcome, together
-from member_client.evaluation.world import Prompts, Settings, World, build
+from member_client.evaluation.metrics import NEVER, Outcome, side_by_side, together
+from member_client.evaluation.world import Prompts, Settings, build
 
 CURVE_ACCOUNTS = (1, 10, 100, 1_000, 10_000)
 CURVE_MIXES = ((1, 0), (1, 1), (1, 10))
 FALSE_POSITIVE_BOUND = 0.001
 """Share of ordinary accounts that all patterns together may flag."""
+CAMPAIGNS_SHARE = 0.1
+"""Accounts of campaigns, as a share of the ordinary ones, that are at most in one world (one campaign may be more)."""
 FIT_SEED = 1_000_003
 """Thresholds are fitted in another world than the one they are judged in: its seed is that much larger."""
 
@@ -39,12 +38,11 @@ class Evaluation:
         self._told = told
 
     def run(self, settings: Settings) -> dict[str, Any]:
-        """The figures of one world: in total, by corpus, by pattern and by kind of customer."""
-        with self._lab(settings) as (world, lab):
-            by_pattern = {one.name: self._outcome(world, lab, one) for one in self._candidates}
+        """The figures: in total, by corpus, by pattern and by kind of customer."""
+        by_pattern = self._outcomes(settings, self._candidates)
         total = together(list(by_pattern.values()))
         return {
-            "settings": _settings(settings, world),
+            "settings": self._settings(settings),
             "total": total.document(),
             "by_corpus": total.by_corpus(),
             "by_kind": total.by_kind(),
@@ -80,61 +78,81 @@ class Evaluation:
         the bound on ordinary accounts, the one that finds most of the other corpora's volume; of equals the most
         careful.
         """
-        with self._lab(replace(settings, seed=settings.seed + FIT_SEED), leave_out=True) as (world, lab):
-            fitted = self._fit(world, lab)
-        attacks = self._prompts.attacks
-        with self._lab(settings, leave_out=True) as (world, lab):
-            fixed = {one.name: self._outcome(world, lab, one) for one in self._candidates if one.threshold is None}
-            varied = {
-                one.name: {value: self._outcome(world, lab, variant) for value, variant in one.variants()}
-                for one in self._candidates
-                if one.threshold is not None
-            }
-        by_corpus, outcomes, chosen = {}, [], {}
-        for number, corpus in enumerate(attacks):
-            values = {name: fitted[name][number] for name in varied}
-            parts = [*fixed.values(), *(varied[name][value] for name, value in values.items() if value is not None)]
-            outcome = together(parts)
+        variants = {one.name: dict(one.variants()) for one in self._candidates if one.threshold is not None}
+        varied = [replace(two, name=_label(name, value)) for name, of in variants.items() for value, two in of.items()]
+        fixed = [one for one in self._candidates if one.threshold is None]
+        tried = self._outcomes(replace(settings, seed=settings.seed + FIT_SEED), [*fixed, *varied], leave_out=True)
+        judged = self._outcomes(settings, [*fixed, *varied], leave_out=True)
+        fitted = {name: self._fit(name, list(of), tried, len(variants)) for name, of in variants.items()}
+        by_corpus, outcomes = {}, []
+        for number, corpus in enumerate(self._prompts.attacks):
+            values = {name: choices[number] for name, choices in fitted.items()}
+            chosen = [_label(name, value) for name, value in values.items() if value is not None]
+            outcome = together([judged[name] for name in [*(one.name for one in fixed), *chosen]])
             by_corpus[corpus] = {**outcome.by_corpus()[corpus], "thresholds": values}
             outcomes.append(outcome)
-            chosen[corpus] = outcome
         return {
-            "settings": _settings(settings, world),
+            "settings": self._settings(settings),
             "total": _left_out_total(outcomes),
             "by_corpus": by_corpus,
         }
 
-    def _fit(self, world: World, lab: Lab) -> dict[str, list[float | None]]:
-        """For each pattern with a fitted threshold, the value to use where each corpus in turn is left out."""
-        patterns = [one for one in self._candidates if one.threshold is not None]
-        ordinary = len(world.truth.kind[world.truth.campaign < 0])
-        allowed = FALSE_POSITIVE_BOUND * ordinary / max(1, len(patterns))
-        fitted: dict[str, list[float | None]] = {}
-        for one in patterns:
-            tried = [(value, self._outcome(world, lab, variant)) for value, variant in one.variants()]
-            within = [(value, outcome) for value, outcome in tried if outcome.ordinary_flagged() <= allowed]
-            recalls = np.array(
-                [[outcome.recall_volume(c) for c in range(len(self._prompts.attacks))] for _, outcome in within]
-            ).reshape(len(within), len(self._prompts.attacks))
-            choices: list[float | None] = []
-            for left_out in range(len(self._prompts.attacks)):
-                others = np.delete(recalls, left_out, axis=1).sum(axis=1)
-                choices.append(within[int(np.argmax(others))][0] if len(within) else None)
-            fitted[one.name] = choices
-        return fitted
+    def _fit(
+        self, name: str, values: Sequence[float], tried: Mapping[str, Outcome], patterns: int
+    ) -> list[float | None]:
+        """The value to use where each corpus in turn is left out; None if every one flags too many."""
+        within = [value for value in values if self._bearable(tried[_label(name, value)], patterns)]
+        corpora = range(len(self._prompts.attacks))
+        recalls = [[tried[_label(name, value)].recall_volume(corpus) for corpus in corpora] for value in within]
+        choices: list[float | None] = []
+        for left_out in corpora:
+            others = [sum(recall for corpus, recall in enumerate(row) if corpus != left_out) for row in recalls]
+            choices.append(within[others.index(max(others))] if within else None)
+        return choices
 
-    def _outcome(self, world: World, lab: Lab, candidate: Candidate) -> Outcome:
-        return Outcome(world.truth, self._prompts.attacks, lab.flags(candidate).since)
+    def _bearable(self, outcome: Outcome, patterns: int) -> bool:
+        ordinary = int((outcome.truth.campaign < 0).sum())
+        return outcome.ordinary_flagged() <= FALSE_POSITIVE_BOUND * ordinary / patterns
 
-    @contextmanager
-    def _lab(self, settings: Settings, *, leave_out: bool = False) -> Iterator[tuple[World, Lab]]:
-        self._told(f"{settings.accounts:,} accounts a campaign, mixed {_mix(settings.mix)}, seed {settings.seed}")
-        world = build(self._prompts, settings)
-        lab = Lab(world, self._candidates, self._matches, leave_out=self._prompts.attacks if leave_out else ())
-        try:
-            yield world, lab
-        finally:
-            lab.close()
+    def _outcomes(
+        self, settings: Settings, candidates: Sequence[Candidate], *, leave_out: bool = False
+    ) -> dict[str, Outcome]:
+        """What each candidate flags, by its name."""
+        by_world: list[dict[str, Outcome]] = []
+        for campaigns in self._groups(settings):
+            names = ", ".join(self._prompts.attacks[number] for number in campaigns)
+            self._told(f"{settings.accounts:,} accounts, mixed {_mix(settings.mix)}, seed {settings.seed}: {names}")
+            world = build(self._prompts, settings, campaigns)
+            lab = Lab(world, candidates, self._matches, leave_out=self._prompts.attacks if leave_out else ())
+            try:
+                flags = {one.name: lab.flags(one).since for one in candidates}
+            finally:
+                lab.close()
+            by_world.append({name: Outcome(world.truth, self._prompts.attacks, since) for name, since in flags.items()})
+        return {one.name: side_by_side([world[one.name] for world in by_world]) for one in candidates}
+
+    def _groups(self, settings: Settings) -> list[list[int]]:
+        """Campaigns that share a world: as many as have together a tenth of the ordinary accounts, at least one."""
+        groups: list[list[int]] = [[]]
+        taken = 0
+        for number, source in enumerate(self._prompts.attack):
+            accounts = min(settings.accounts, source.size)
+            if groups[-1] and taken + accounts > CAMPAIGNS_SHARE * settings.ordinary:
+                groups.append([])
+                taken = 0
+            groups[-1].append(number)
+            taken += accounts
+        return groups
+
+    def _settings(self, settings: Settings) -> dict[str, Any]:
+        return {
+            "accounts": settings.accounts,
+            "mix": _mix(settings.mix),
+            "seed": settings.seed,
+            "ordinary_accounts": settings.ordinary,
+            "days": settings.days,
+            "worlds": len(self._groups(settings)),
+        }
 
 
 def _left_out_total(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -147,15 +165,8 @@ def _left_out_total(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return Outcome(worst.truth, worst.attacks, since).document()
 
 
-def _settings(settings: Settings, world: World) -> dict[str, Any]:
-    return {
-        "accounts": settings.accounts,
-        "mix": _mix(settings.mix),
-        "seed": settings.seed,
-        "ordinary_accounts": settings.ordinary,
-        "days": settings.days,
-        "requests": world.requests.num_rows,
-    }
+def _label(name: str, value: float) -> str:
+    return f"{name} at {value:g}"
 
 
 def _mix(mix: tuple[int, int]) -> str:

@@ -129,6 +129,37 @@ class Outcome:
         }
 
 
+def side_by_side(worlds: Sequence[Outcome]) -> Outcome:
+    """Outcomes in worlds of the same ordinary accounts and different campaigns, as one.
+
+    An innocent account that was flagged in any of them counts as flagged.
+    """
+    innocent = worlds[0].truth.campaign < 0
+    count = int(innocent.sum())
+    parts = [(world.truth, world.since, world.truth.campaign >= 0, world.truth.event_campaign >= 0) for world in worlds]
+    sizes = [int(mine.sum()) for _, _, mine, _ in parts]
+    firsts = count + np.cumsum(sizes) - sizes
+
+    def column(name: str) -> Any:
+        values = [getattr(worlds[0].truth, name)[innocent]]
+        return np.concatenate([*values, *(getattr(truth, name)[mine] for truth, _, mine, _ in parts)])
+
+    def events(name: str) -> Any:
+        return np.concatenate([getattr(truth, name)[sent] for truth, _, _, sent in parts])
+
+    sent_by = [
+        truth.event_account[sent] - count + first for (truth, _, _, sent), first in zip(parts, firsts, strict=True)
+    ]
+    truth = Truth(
+        **{name: column(name) for name in ("names", "kind", "campaign", "cell", "org")},
+        event_account=np.concatenate(sent_by),
+        event_time=events("event_time"),
+        event_campaign=events("event_campaign"),
+    )
+    innocents = np.minimum.reduce([world.since[:count] for world in worlds])
+    return Outcome(truth, worlds[0].attacks, np.concatenate([innocents, *(since[mine] for _, since, mine, _ in parts)]))
+
+
 def together(parts: Sequence[Outcome]) -> Outcome:
     """What several patterns flag together: an account is flagged once one of them flags it."""
     return Outcome(parts[0].truth, parts[0].attacks, np.minimum.reduce([part.since for part in parts]))

@@ -129,8 +129,13 @@ def gather(attack: Sequence[PromptFile], benign: Sequence[PromptFile], batch: Se
     )
 
 
-def build(prompts: Prompts, settings: Settings) -> World:
-    """The world of these prompts and settings; the same each time."""
+def build(prompts: Prompts, settings: Settings, campaigns: Sequence[int] | None = None) -> World:
+    """The world of these prompts and settings; the same each time.
+
+    Args:
+        campaigns: positions of the attack files that are in it, by default all. Ordinary accounts come first, and are
+            the same whichever are.
+    """
     seeds = np.random.SeedSequence(settings.seed)
     ordinary_seed, release_seed, name_seed, *campaign_seeds = seeds.spawn(3 + len(prompts.attack))
     networks, identities = Networks(settings.ordinary), Identities()
@@ -139,6 +144,8 @@ def build(prompts: Prompts, settings: Settings) -> World:
     benign = list(prompts.benign)
     streams = [requests_of(draw, parts[0], benign, None, settings.days)]
     for number, (source, seed) in enumerate(zip(prompts.attack, campaign_seeds, strict=True)):
+        if campaigns is not None and number not in campaigns:
+            continue
         draw = np.random.default_rng(seed)
         accounts = campaign_accounts(
             draw, number, source.size, settings.accounts, settings.mix, settings.days, networks, identities
