@@ -48,7 +48,7 @@ FITTED: Mapping[str, Threshold] = {
     "linked-accounts-that-divide-one-job": Threshold(
         "divided_job", "purpose_unlike", "window.mmd_z|gte", (12, 8, 5, 4, 3, 2)
     ),
-    "linked-accounts-unlike-all-others": Threshold("far_component", "far", "window.mmd_z|gte", (60, 40, 30, 20, 15)),
+    "linked-accounts-unlike-all-others": Threshold("far_component", "far", "window.mmd_z|gte", (60, 40, 30)),
 }
 """By starter pattern."""
 

@@ -227,3 +227,15 @@ def test_curves_go_over_accounts_and_mixes() -> None:
         *((1, "1:0"), (50, "1:0"), (1, "1:1"), (50, "1:1"))
     ]
     assert [point["total"]["attack_accounts"] for point in points] == [1, 20, 1, 20]
+
+
+def test_many_campaigns_get_worlds_of_their_own_and_are_counted_together(tmp_path: Path) -> None:
+    pattern = candidate(tmp_path, "by_request", "request", 'prompt.text|startswith: "Solve the"', "query_pattern")
+    prompts = gather([attack_file(20), attack_file(30, "other")], ordinary_files(60))
+    report = Evaluation(prompts, [pattern], lambda _: None).run(Settings(accounts=8, ordinary=100, days=2))
+    assert report["settings"]["worlds"] == 2
+    assert (report["total"]["attack_requests"], report["total"]["attack_accounts"]) == (50, 16)
+    assert report["by_corpus"]["other"]["attack_requests"] == 30
+    assert report["total"]["recall_volume"] == report["total"]["recall_clusters"] == 1
+    assert report["total"]["batch_customers"] == 3
+    assert report["by_kind"]["seat"]["accounts_flagged_count"] == 0
