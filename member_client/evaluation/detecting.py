@@ -109,7 +109,14 @@ class Lab:
                 length: sorted(frozenset[str]().union(*(one.key_kinds for one in windows if length in one.hours)))
                 for length in hours
             }
-            build_windows(self._connection, hours=hours, query_pattern_hits="hits", key_kinds=kinds)
+            self._connection.register("releases", world.releases)
+            build_windows(
+                self._connection,
+                hours=hours,
+                query_pattern_hits="hits",
+                model_releases="releases",
+                key_kinds=kinds,
+            )
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}
         self._window_accounts: dict[str, tuple[Integers, Integers, Integers]] = {}
 

@@ -96,10 +96,12 @@ class World:
 
     Attributes:
         requests: the log in canonical form; `event.id` ascends with time.
+        releases: when each model was released, which a lab knows: `model` and `timestamp`.
         prompt: position among the prompts of each event.
     """
 
     requests: pa.Table
+    releases: pa.Table
     prompt: Integers
     truth: Truth
 
@@ -219,7 +221,9 @@ def _log(draw: np.random.Generator, accounts: Accounts, requests: Requests, prom
     truth = Truth(
         of.names, accounts.kind, accounts.campaign, accounts.cell, accounts.org, account, FIRST_DAY + time, campaign
     )
-    return World(pa.table(columns), prompt, truth)
+    days = {"large-1": -200.0, "small-1": -150.0, "large-2": released}
+    releases = {"model": list(days), "timestamp": [FIRST_DAY + int(day * DAY) for day in days.values()]}
+    return World(pa.table(columns), pa.table(releases), prompt, truth)
 
 
 class _Columns:
