@@ -27,6 +27,7 @@ _COMMANDS = {
     "doctor": "setup:doctor",
     "sync": "sync:sync",
     "detect": "detect:detect",
+    "evaluate": "evaluate:app",
     "compile": "compile:compile_pattern",
     "prove": "proof:prove",
     "verify-proof": "proof:verify_proof",
@@ -55,7 +56,9 @@ class _Commands(MutableMapping[str, Any]):
             found = getattr(import_module(f"member_client.cli.{module}"), attribute)
             around = typer.Typer(add_completion=False, rich_markup_mode=None)
             around.callback()(_root)
-            if isinstance(found, typer.Typer):
+            if isinstance(found, typer.Typer) and [one.name for one in found.registered_commands] == [name]:
+                around.registered_commands.extend(found.registered_commands)  # a command with a class of its own
+            elif isinstance(found, typer.Typer):
                 around.add_typer(found, name=name)
             else:
                 around.command(name)(found)

@@ -7,7 +7,7 @@ features of the text itself (`window.mmd_z`) come last, for the few prompts that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -38,6 +38,7 @@ def build_windows(
     model_releases: str | None = None,
     ends_after: int | None = None,
     ends_by: int | None = None,
+    key_kinds: Mapping[int, Iterable[str]] | None = None,
     batch_requests: int = BATCH_REQUESTS,
 ) -> None:
     """Create the temporary tables `account_window`, `cluster_window` and `cluster_member`.
@@ -55,6 +56,7 @@ def build_windows(
         model_releases: relation with `model` and `"timestamp"`; without it a model's release is its first request.
         ends_after: leave out windows that end at this time or before (microseconds).
         ends_by: leave out windows that end later than this.
+        key_kinds: for each length, only clusters of these kinds; None for all.
         batch_requests: how many requests are worked on together.
 
     Raises:
@@ -81,7 +83,7 @@ def build_windows(
     for batch in batches(wanted, by_hour, batch_requests):
         _lay_out(batch, connection)
         features.add_account_windows(connection)
-        links.link_accounts(connection)
+        links.link_accounts(connection, key_kinds)
         features.add_cluster_windows(connection)
         sampling.note_samples(connection)
     sampling.score_samples(connection)

@@ -6,21 +6,30 @@ by chance, given how many have its parts. So nothing links by being popular.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from itertools import combinations
 
 import duckdb
 import pyarrow as pa
 
 LEAST_UNITS = 3
+SMALL_UNITS = 8
+ROUNDS = 6
+MOST_GROUPS = 32
+"""Of a unit, the largest that may join others: heavy accounts come from hundreds of subnets."""
 
-# `opened` is the hour (since 1970) in which an account was opened. A pair's `n` counts units, and with templates at
-# most the different prompts: a class that sends one exercise shares a text, not a way of making texts.
+Unit = tuple[int, int]
+"""Window and unit."""
+
+# `opened` are the two spans of two clock hours (since 1970) in which an account was opened, by their first hour: a
+# burst that lasts up to an hour lies whole in one of them. A pair's `n` counts units, and with templates at most the
+# different prompts: a class that sends one exercise shares a text, not a way of making texts.
 _LINKS = """
 create or replace temp table batch_trait as
   select distinct w, unit, subnet, client, prompt, case when template_words >= 6 then template end as template,
-    floor_to(batch_account.created, 3_600_000_000) as opened
-  from batch_fact join batch_account using (w, account);
+    floor_to(batch_account.created, 3_600_000_000) - earlier as opened
+  from batch_fact join batch_account using (w, account) cross join (values (0), (1)) as span(earlier);
 
 create or replace temp table batch_marginal as
   select w, 'subnet' as part, subnet as value, count(distinct unit) as units from batch_trait
@@ -53,7 +62,9 @@ with pair as (
 )
 select *, case when opened is not null then (sum(n) over (
     partition by w, first, second, that order by opened range between 84 preceding and 84 following
-  ) - n) / 168 else 0 end as hourly
+  ) - sum(n) over (
+    partition by w, first, second, that order by opened range between 1 preceding and 1 following
+  )) / 166 else 0 end as hourly
 from pair;
 
 create or replace temp table batch_link as
@@ -126,41 +137,113 @@ insert into batch_member
 """
 
 
-def connected(edges: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """The smallest vertex of each vertex's connected component (a disjoint-set forest, paths halved)."""
-    parent: dict[int, int] = {}
+def gathered(units_of: Mapping[int, set[Unit]]) -> dict[int, int]:
+    """The group of each link, named by one of its links.
 
-    def root(vertex: int) -> int:
-        while (above := parent.setdefault(vertex, vertex)) != vertex:
-            parent[vertex] = vertex = parent[above]
-        return vertex
+    At first each link is a group. Two groups become one if a third of the smaller one's units, and at least two, are
+    in both; or if as many bridges as 15 % of the smaller one's units, and at least three, lead from one to the other:
+    units of both, or else groups of fewer than eight units that share one with each. This is repeated with
+    the larger groups until nothing changes, at most ROUNDS times.
 
-    for one, other in edges:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return {vertex: root(vertex) for vertex in list(parent)}
+    A plain connected component would not do: one unit that bought from a reseller and shares a popular client with a
+    campaign would make the two one.
+    """
+    group_of = {link: link for link in units_of}
+    for _ in range(ROUNDS):
+        units: dict[int, set[Unit]] = defaultdict(set)
+        for link, group in group_of.items():
+            units[group] |= units_of[link]
+        merged = _merged({group: len(found) for group, found in units.items()}, *_shared(units))
+        if all(group == other for group, other in merged.items()):
+            break
+        group_of = {link: merged[group] for link, group in group_of.items()}
+    return group_of
+
+
+def _shared(units: Mapping[int, set[Unit]]) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+    """For pairs of groups: units in both, and small groups that share a unit with each."""
+    groups_of: dict[Unit, list[int]] = defaultdict(list)
+    for group in sorted(units, key=lambda group: (-len(units[group]), group)):
+        for unit in units[group]:
+            if len(groups_of[unit]) < MOST_GROUPS:
+                groups_of[unit].append(group)
+    common = Counter(_ordered(pair) for groups in groups_of.values() for pair in combinations(groups, 2))
+    bridges: Counter[tuple[int, int]] = Counter()
+    for group, found in units.items():
+        if len(found) < SMALL_UNITS:
+            near = {other for unit in found for other in groups_of[unit]} - {group}
+            bridges.update(_ordered(pair) for pair in combinations(near, 2))
+    return common, bridges
+
+
+def _merged(
+    sizes: Mapping[int, int], common: Mapping[tuple[int, int], int], bridges: Mapping[tuple[int, int], int]
+) -> dict[int, int]:
+    """The smallest of the groups that become one, for each of them (a disjoint-set forest, paths halved)."""
+    parent = {group: group for group in sizes}
+
+    def root(group: int) -> int:
+        while (above := parent[group]) != group:
+            parent[group] = group = parent[above]
+        return group
+
+    for pair in {*common, *bridges}:
+        smaller, both = min(sizes[pair[0]], sizes[pair[1]]), common.get(pair, 0)
+        overlap = both >= 2 and 3 * both >= smaller
+        if overlap or 20 * max(both, bridges.get(pair, 0)) >= max(60, 3 * smaller):
+            low, high = sorted((root(pair[0]), root(pair[1])))
+            parent[high] = low
+    return {group: root(group) for group in sizes}
+
+
+def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
+    return min(pair), max(pair)
+
+
+def _members(
+    component_of: Mapping[int, int], units_of: Mapping[int, set[Unit]], kind_of: Mapping[int, str]
+) -> dict[int, list[Unit]]:
+    """The units of each component: each unit in the one that it has most links to.
+
+    One joint key of many that ordinary people may hold as well makes nobody a member; who pays with the others is one.
+    """
+    kinds: dict[int, set[str]] = defaultdict(set)
+    for link, component in component_of.items():
+        kinds[component].add(kind_of[link])
+    links_of: dict[Unit, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for link, component in sorted(component_of.items()):
+        for unit in units_of[link]:
+            links_of[unit][component].append(link)
+    members: dict[int, list[Unit]] = defaultdict(list)
+    for unit, links_in in sorted(links_of.items()):
+        component = min(links_in, key=lambda component: (-len(links_in[component]), component))
+        links = links_in[component]
+        of_kinds = {kind_of[link] for link in links}
+        if len(of_kinds) > 1 or len(kinds[component]) == 1 or any(kind.startswith("payment") for kind in of_kinds):
+            members[component].append(unit)
+    return members
 
 
 def add_components(connection: duckdb.DuckDBPyConnection) -> None:
     """Add the batch's components of at least three units to `batch_cluster` and `batch_member`."""
     connection.execute(_LINKS)
-    edges = connection.execute(
-        "select w, unit, link, kind, surprise, dense_rank() over (order by w, unit) as vertex from batch_edge"
-    ).fetchall()
-    root_of = connected((vertex, -link) for _, _, link, _, _, vertex in edges)
-    units: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    edges = connection.execute("select w, unit, link, kind, surprise from batch_edge").fetchall()
+    units_of: dict[int, set[Unit]] = defaultdict(set)
+    for w, unit, link, _, _ in edges:
+        units_of[link].add((w, unit))
+    known = {link: (kind, surprise) for _, _, link, kind, surprise in edges}
+    component_of = gathered(units_of)
+    members = _members(component_of, units_of, {link: kind for link, (kind, _) in known.items()})
     kinds: dict[int, set[str]] = defaultdict(set)
     surprises: dict[int, float] = defaultdict(float)
-    for w, unit, _, kind, surprise, vertex in edges:
-        root = root_of[vertex]
-        units[root].add((w, unit))
-        kinds[root].add(kind)
-        surprises[root] = max(surprises[root], surprise)
+    for link, component in component_of.items():
+        kinds[component].add(known[link][0])
+        surprises[component] = max(surprises[component], known[link][1])
     rows = [
-        (component, w, unit, len(kinds[root]), surprises[root])
-        for component, root in enumerate(sorted(units), start=1)
-        if len(units[root]) >= LEAST_UNITS
-        for w, unit in sorted(units[root])
+        (number, w, unit, len(kinds[component]), surprises[component])
+        for number, component in enumerate(sorted(members), start=1)
+        if len(members[component]) >= LEAST_UNITS
+        for w, unit in members[component]
     ]
     if not rows:
         return

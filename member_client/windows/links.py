@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import duckdb
 
 from member_client.windows.components import add_components
@@ -60,7 +62,19 @@ create or replace temp table batch_cluster as
 """
 
 
-def link_accounts(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make `batch_cluster` and `batch_member` from the accounts of the batch."""
+def link_accounts(connection: duckdb.DuckDBPyConnection, kinds: Mapping[int, Iterable[str]] | None = None) -> None:
+    """Make `batch_cluster` and `batch_member` from the accounts of the batch.
+
+    Args:
+        kinds: for each length of windows, keep only clusters of these kinds of key.
+    """
     connection.execute(_KEYS)
     add_components(connection)
+    if kinds is not None:
+        kept = [f"{hours} {kind}" for hours, named in kinds.items() for kind in named]
+        connection.execute(
+            """delete from batch_cluster using batch_window
+            where batch_cluster.w = batch_window.w and not list_contains($1, hours || ' ' || kind)""",
+            [kept],
+        )
+        connection.execute("delete from batch_member where cluster not in (select cluster from batch_cluster)")

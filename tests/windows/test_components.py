@@ -168,3 +168,11 @@ def test_two_strangers_are_no_component_and_three_are() -> None:
     assert members(windows_of(people(rng, 200) + two + three, hours=(24,)), "component") == [
         {"trio-0", "trio-1", "trio-2"}
     ]
+
+
+def test_only_clusters_of_the_kinds_asked_for_are_built() -> None:
+    rng = random.Random(4)
+    log = people(rng, 300) + shared("customer", 40, rng, **{"payment.fingerprint": "reseller"})
+    connection = windows_of(log, hours=(24, 168), key_kinds={24: ["payment"], 168: ["component", "network"]})
+    found = {(row["window.hours"], row["cluster.key_kind"]) for row in rows(connection, "cluster_window")}
+    assert found == {(24, "payment"), (168, "component"), (168, "network")}

@@ -1,0 +1,241 @@
+"""Figures of an evaluation: counted right, and the same each time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from member_client.cli.evaluate import spread
+from member_client.cli.main import run
+from member_client.evaluation.candidates import FITTED, WRITTEN_FROM, Candidate, from_file, starters
+from member_client.evaluation.chart import draw
+from member_client.evaluation.evaluating import Evaluation
+from member_client.evaluation.metrics import NEVER, Outcome, together, wilson
+from member_client.evaluation.population import Kind
+from member_client.evaluation.world import Settings, Truth, gather
+from member_client.patterns.library import starter_names
+from tests.member_client.worlds import attack_file, ordinary_files, write
+
+HOUR = 3_600_000_000
+PATTERN = """\
+kind: {kind}
+title: A pattern of this test
+description: It exists to be evaluated.
+techniques: [AML.T0024.002]
+marking: clear
+severity: medium
+confidence: 50
+valid_for_days: 30
+purpose: Test
+legal_basis: None needed
+logic:
+  - title: The rule
+    name: the_rule
+    logsource: {{product: llm_api, category: {category}}}
+    detection: {{seen: {{{seen}}}, condition: seen}}
+tests:
+  - {{name: it, expect: match, events: [{{{event}}}]}}
+  - {{name: nothing, expect: no_match, events: [{{timestamp: 5}}]}}
+"""
+
+
+def candidate(folder: Path, name: str, category: str, seen: str, kind: str = "behavioral_signature") -> Candidate:
+    path = folder / f"{name}.yaml"
+    event = seen.replace("|gte", "").replace("|startswith", "")
+    path.write_text(PATTERN.format(kind=kind, category=category, seen=seen, event=event))
+    return from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "low", "high"),
+    [(0, 0, 0.0, 1.0), (0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1)],
+)
+def test_wilson_s_interval(found: int, of: int, low: float, high: float) -> None:
+    assert wilson(found, of) == pytest.approx((low, high), abs=1e-4)
+
+
+def hand_made(since: dict[int, int]) -> Outcome:
+    """Two campaigns of two accounts, two ordinary accounts, a listed batch customer of two and a new one."""
+    kinds = [Kind.CAMPAIGN] * 4 + [Kind.SEAT, Kind.INDIVIDUAL, Kind.BATCH_LISTED, Kind.BATCH_LISTED, Kind.BATCH_NEW]
+    truth = Truth(
+        names=np.array([f"a{number}" for number in range(9)], dtype=object),
+        kind=np.array([int(kind) for kind in kinds]),
+        campaign=np.array([0, 0, 1, 1, -1, -1, -1, -1, -1]),
+        cell=np.array([0, 1, 0, 0, -1, -1, -1, -1, -1]),
+        org=np.array([-1, -1, -1, -1, 1, -1, 2, 2, 3]),
+        event_account=np.array([0, 0, 1, 2, 3, 4, 6, 0]),
+        event_time=np.array([1, 5, 2, 3, 4, 5, 6, 7]) * HOUR,
+        event_campaign=np.array([0, 0, 0, 1, 1, -1, -1, -1]),
+    )
+    flags = np.full(9, NEVER)
+    for account, time in since.items():
+        flags[account] = time * HOUR
+    return Outcome(truth, ("first", "second"), flags)
+
+
+def test_recall_counts_attack_requests_of_flagged_accounts() -> None:
+    outcome = hand_made({0: 4, 4: 1, 6: 2, 8: 2})
+    total, first, second = outcome.document(), *outcome.by_corpus().values()
+    assert total["recall_volume"] == 2 / 5
+    assert total["recall_volume_from_detection_on"] == 1 / 5  # the request at 1 h came before the flag at 4 h
+    assert total["recall_accounts"] == 1 / 4
+    assert total["recall_clusters"] == 1 / 3
+    assert first["recall_volume"] == 2 / 3
+    assert first["hours_to_detection"] == total["hours_to_detection"] == 3
+    assert (second["recall_volume"], second["hours_to_detection"]) == (0, None)
+    assert total["campaigns_detected"] == 1
+    assert total["ordinary_accounts_flagged_share"] == 1 / 2
+    assert outcome.by_kind()["seat"]["accounts_flagged"] == 1
+
+
+def test_an_allow_list_is_heeded_and_what_it_hid_is_told() -> None:
+    total = hand_made({6: 1, 8: 1}).document()
+    assert total["batch_customers"] == 2
+    assert total["batch_customers_flagged"] == 0
+    assert total["batch_customers_flagged_without_list"] == 1
+    assert total["new_batch_customers_flagged"] == 1
+    assert total["ordinary_accounts_flagged_share"] == 0
+
+
+def test_patterns_together_flag_at_the_earliest() -> None:
+    both = together([hand_made({0: 4}), hand_made({0: 2, 1: 9})])
+    assert both.since[:2].tolist() == [2 * HOUR, 9 * HOUR]
+
+
+def test_the_tables_of_patterns_name_starters_and_thresholds_that_exist() -> None:
+    assert set(WRITTEN_FROM) | set(FITTED) <= set(starter_names())
+    for one in starters(list(FITTED)):
+        values = {value: variant.logic for value, variant in one.variants()}
+        assert one.threshold is not None
+        shipped = [
+            document["detection"][one.threshold.selection][one.threshold.item]
+            for document in one.documents
+            if document.get("name") == one.threshold.rule
+        ]
+        assert shipped[0] in values
+
+
+def test_a_starter_is_evaluated_on_the_windows_that_it_names() -> None:
+    assert {one.name: one.hours for one in starters(["new-model-rush"])} == {"new-model-rush": {24}}
+
+
+def test_each_way_of_flagging_finds_its_accounts(tmp_path: Path) -> None:
+    by_request = candidate(tmp_path, "by_request", "request", 'prompt.text|startswith: "Solve the"', "query_pattern")
+    by_account = candidate(
+        tmp_path, "by_account", "account_window", "window.hours: 168, window.query_pattern_share|gte: 0.9"
+    )
+    by_cluster = candidate(
+        tmp_path,
+        "by_cluster",
+        "cluster_window",
+        "window.hours: 168, cluster.key_kind: component, window.query_pattern_share|gte: 0.9",
+    )
+    evaluation = Evaluation(
+        gather([attack_file(40)], ordinary_files(60)), [by_request, by_account, by_cluster], lambda _: None
+    )
+    settings = Settings(accounts=20, mix=(1, 0), ordinary=100, days=2)
+    report = evaluation.run(settings)
+    for name in ("by_request", "by_account", "by_cluster"):
+        assert report["by_pattern"][name]["recall_volume"] > (0.5 if name == "by_cluster" else 0.99), name
+        assert report["by_pattern"][name]["ordinary_accounts_flagged_share"] == 0, name
+    assert report["total"]["hours_to_detection"] == 0
+    assert report["by_pattern"]["by_account"]["hours_to_detection"] > 0  # not before the window's end
+    assert report == evaluation.run(settings)
+
+
+def test_leaving_out_the_corpus_that_a_pattern_was_written_from(tmp_path: Path) -> None:
+    seen = 'prompt.text|startswith: "Solve the"'
+    pattern = candidate(tmp_path, "by_request", "request", seen, "query_pattern")
+    told = replace(pattern, written_from=frozenset({"harvest"}))
+    prompts = gather([attack_file(20), attack_file(20, "other")], ordinary_files(60))
+    report = Evaluation(prompts, [told], lambda _: None).leave_one_out(Settings(accounts=5, ordinary=100, days=2))
+    assert report["by_corpus"]["harvest"]["recall_volume"] == 0
+    assert report["by_corpus"]["other"]["recall_volume"] == 1
+    assert report["total"]["recall_volume"] == 0.5
+
+
+def test_options_take_what_a_shell_makes_of_a_star() -> None:
+    assert spread(["--attack", "a", "b", "--json", "--benign", "c", "d", "--seed", "3"]) == [
+        *("--attack", "a", "--attack", "b", "--json", "--benign", "c", "--benign", "d", "--seed", "3")
+    ]
+
+
+def test_the_command_gives_the_same_json_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    attack = write(tmp_path, attack_file(30))
+    benign = [str(write(tmp_path, file)) for file in ordinary_files(50)]
+    arguments = ["evaluate", "--attack", str(attack), "--benign", *benign, "--accounts", "10", "--days", "2"]
+    arguments += ["--ordinary-accounts", "100", "--pattern", "self-chat-scripts", "alpaca-wrapped-instructions"]
+    texts = []
+    for _ in range(2):
+        assert run([*arguments, "--json"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    report: dict[str, Any] = json.loads(texts[0])
+    wanted = {"recall_volume", "recall_accounts", "ordinary_accounts_flagged_share", "batch_customers_flagged"}
+    for part in (report["total"], report["by_corpus"]["harvest"]):
+        assert wanted | {"hours_to_detection"} <= set(part)
+    assert set(report["by_pattern"]) == {"self-chat-scripts", "alpaca-wrapped-instructions"}
+    assert run(arguments) == 0
+    assert "not found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--mix", "0:1"], "no ratio"),
+        (["--chart", "x.png"], "cannot draw"),
+        (["--pattern", "nonesuch"], "no starter pattern"),
+        (["--attack", "/nowhere.jsonl"], "cannot read"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], says: str) -> None:
+    path = str(write(tmp_path, attack_file(30)))
+    assert run(["evaluate", "--attack", path, "--benign", path, *change]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    points = [
+        {
+            "accounts": accounts,
+            "mix": "1:1",
+            "total": {
+                "recall_volume": 0.5,
+                "recall_accounts": 0.25,
+                "ordinary_accounts_flagged_share": 0.001,
+            },
+        }
+        for accounts in (1, 100)
+    ]
+    picture = draw(points, ".svg")
+    assert picture.startswith("<svg")
+    assert picture.count("<circle") == 2
+    assert "<td>50.0%</td>" in draw(points, ".html")
+
+
+def test_curves_go_over_accounts_and_mixes() -> None:
+    evaluation = Evaluation(
+        gather([attack_file(20)], ordinary_files(60)), starters(["self-chat-scripts"]), lambda _: None
+    )
+    points = evaluation.curves(Settings(ordinary=100, days=2), accounts=(1, 50), mixes=((1, 0), (1, 1)))
+    assert [(point["accounts"], point["mix"]) for point in points] == [
+        *((1, "1:0"), (50, "1:0"), (1, "1:1"), (50, "1:1"))
+    ]
+    assert [point["total"]["attack_accounts"] for point in points] == [1, 20, 1, 20]
+
+
+def test_many_campaigns_get_worlds_of_their_own_and_are_counted_together(tmp_path: Path) -> None:
+    pattern = candidate(tmp_path, "by_request", "request", 'prompt.text|startswith: "Solve the"', "query_pattern")
+    prompts = gather([attack_file(20), attack_file(30, "other")], ordinary_files(60))
+    report = Evaluation(prompts, [pattern], lambda _: None).run(Settings(accounts=8, ordinary=100, days=2))
+    assert report["settings"]["worlds"] == 2
+    assert (report["total"]["attack_requests"], report["total"]["attack_accounts"]) == (50, 16)
+    assert report["by_corpus"]["other"]["attack_requests"] == 30
+    assert report["total"]["recall_volume"] == report["total"]["recall_clusters"] == 1
+    assert report["total"]["batch_customers"] == 3
+    assert report["by_kind"]["seat"]["accounts_flagged_count"] == 0
