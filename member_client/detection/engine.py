@@ -232,12 +232,12 @@ class Engine:
         """The fields that some window of a kind has, once they have been built."""
         columns = list(fields_in(category))
         try:
-            counts = self._connection.execute(
+            (counts,) = self._connection.execute(
                 f"SELECT {', '.join(f'count({quoted(name)})' for name in columns)} FROM {category}"  # noqa: S608 - ours
-            ).fetchone()
+            ).fetchall()
         except duckdb.CatalogException:
             return frozenset()  # there were no requests to build windows of
-        return frozenset(name for name, count in zip(columns, counts or (), strict=True) if count)
+        return frozenset(name for name, count in zip(columns, counts, strict=True) if count)
 
     def _windows(self) -> Iterator[Finding]:
         segments = self._connection.execute("SELECT file FROM segment").fetchall()
