@@ -28,6 +28,11 @@ def measured(result: Backtest) -> dict[str, Any]:
     rows = _ROWS[result.category]
     if not result.events:
         raise InvalidInput(f"these logs give no {rows}, so nothing was measured", "name logs that have the fields")
+    if result.hopeless:
+        lacking = ", ".join(result.missing)
+        raise InvalidInput(
+            f"no row has any of {lacking}, so nothing was measured", "say what your log calls them: --map"
+        )
     known = result.false_positives
     days = len(result.days)
     method = f"Backtest on one lab's history, {days} day{'' if days == 1 else 's'}; rows are {rows}"

@@ -110,6 +110,7 @@ def backtest(
         output.print_json(_document(chosen, result, selection, broken) | {"seconds": seconds})
     elif as_measured:
         typer.echo(dump({"measured": measured(result)}), nl=False)
+        _warn_missing(tested, result)
         broken.warn()
     else:
         _report(chosen, result)
@@ -164,7 +165,7 @@ def _document(chosen: ChosenPattern, result: Backtest, selection: Selection, bro
         "false_positives": None
         if wrong is None
         else asdict(wrong) | {"rate": wrong.rate, "interval": wrong.interval and list(wrong.interval)},
-        "measured": measured(result) if result.events else None,
+        "measured": measured(result) if result.events and not result.hopeless else None,
         "missing_fields": list(result.missing),
         "could_not_match": result.hopeless,
         "left_out": [asdict(one) for one in selection.left_out],
