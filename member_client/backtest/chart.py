@@ -74,6 +74,7 @@ def _shapes(title: str, days: Sequence[Day]) -> Iterator[_Box | _Words]:
     first = max(days[0].day, last - timedelta(days=MAX_DAYS - 1))
     matches = {one.day: one.matches for one in days}
     most = max(1, *(count for day, count in matches.items() if day >= first))
+    most += most % 2 if most > 1 else 0  # so that half of it is a number too
     bottom, room = _HEIGHT - _BOTTOM, _HEIGHT - _TOP - _BOTTOM
     yield _Words(_LEFT, _TOP - 10, "matches by day (UTC)")
     for part in (0, 0.5, 1) if most > 1 else (0, 1):
