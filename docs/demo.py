@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import sqlite3
 import sys
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from docs.demo_stage import DemoFailed, Stage
 from docs.demo_tampering import alter_entry, restore_entry, rewrite_history
+from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS, write_pool, write_traffic
 
 ADMINS = ("ada", "ben", "cleo")
 LABS = {"aurora": "Aurora Labs", "boreal": "Boreal AI", "cirrus": "Cirrus Research"}
 BY_AURORA = ("self-instruct-bootstrapping", "evol-instruct-rewriting", "templated-topic-sweep", "self-chat-scripts")
 BY_BOREAL = ("reasoning-trace-reconstruction", "preference-data-rubrics")
 BY_NOBODY = "tool-use-trace-harvesting"
+POOL_PATTERN = "account-burst-behind-one-payment"
 
 
 def found(stage: Stage) -> str:
@@ -127,6 +127,38 @@ def detect_and_report(stage: Stage, ids: dict[str, str]) -> None:
     stage.check("Aurora sees who sighted it", "Boreal AI" in shown, "Boreal AI" in shown)
 
 
+def find_the_pool(stage: Stage) -> None:
+    """Aurora sees a pool of accounts, each of them unremarkable; with its pattern Boreal finds one of its own."""
+    stage.scene(
+        "A pool of accounts",
+        f"The next campaign is careful: {POOL_ACCOUNTS} accounts, {POOL_REQUESTS} requests each, no two prompts alike.",
+        "But all of them are new, and paid from one place. Aurora tries a pattern of that on its own history before it",
+        "shares it, and names 120 accounts that it knows as legitimate.",
+    )
+    log, legitimate = stage.root / "aurora-requests.jsonl", stage.root / "aurora-legitimate.txt"
+    write_pool(log, "aurora", seed=11)
+    legitimate.write_text("".join(f"user-{number:04d}\n" for number in range(120)))
+    file = str(stage.root / f"{POOL_PATTERN}.yaml")
+    stage.run("", "pattern", "new", "--from", POOL_PATTERN, "-o", file, lines=0)
+    stage.run("aurora", "pattern", "backtest", file, str(log), "--legitimate", str(legitimate))
+    stage.tell(
+        "It submits the pattern. Boreal runs it over its own traffic: other accounts, another payer, the same work."
+    )
+    (answer,) = json.loads(stage.run("aurora", "pattern", "submit", file, "--json", lines=0))
+    stage.run("boreal", "sync", lines=0)
+    log, detections = stage.root / "boreal-later.jsonl", stage.root / "boreal-later-detections.jsonl"
+    pool = write_pool(log, "boreal", seed=12)
+    stage.run("boreal", "detect", str(log), "-o", str(detections))
+    found = [json.loads(line) for line in detections.read_text().splitlines()]
+    clusters = [one["cluster"] for one in found if one["pattern"] == answer["id"]]
+    stage.check("pools found", len(clusters), len(clusters) == 1)
+    [cluster] = clusters
+    named = {*cluster["some_accounts"]}
+    stage.check("pool accounts found", cluster["accounts"], cluster["accounts"] == len(pool) and named <= pool)
+    alone = {one["account.id"] for one in found} & pool
+    stage.check("pool accounts that other patterns found", len(alone), not alone)
+
+
 def revise_withdraw_revoke(stage: Stage, ids: dict[str, str]) -> None:
     """Records change only by new versions, and keys end by position in the log."""
     stage.scene(
@@ -199,50 +231,13 @@ def tamper(stage: Stage, ids: dict[str, str]) -> None:
         stage.console.print(f"    {name}: {document.splitlines()[1]} entries, root {document.splitlines()[2]}")
 
 
-def write_traffic(path: Path) -> set[str]:
-    """Write a day of synthetic request logs with one campaign in it.
-
-    Returns:
-        The campaign's accounts.
-    """
-    chance = random.Random(7)  # noqa: S311 - made-up traffic
-    start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
-    tasks = ("plan a garden", "rank these cities", "explain tides", "draft a memo", "sort a list", "name a boat")
-    ordinary = (
-        "Translate this sentence into French: the train leaves at noon.",
-        "Why does my regular expression match too much?",
-        "Write a short birthday poem for a colleague who likes cycling.",
-        "Summarise the following meeting notes in three bullet points.",
-        "What is the difference between a list and a tuple in Python?",
-    )
-    rows = []
-    guilty = {f"acct-{number:04d}" for number in range(36)}
-    for account in sorted(guilty):
-        for _ in range(12):
-            seeds = chance.sample(tasks, 3)
-            listed = "\n".join(f"{place}. {seed}" for place, seed in enumerate(seeds, 1))
-            prompt = (
-                "You are asked to come up with a set of 20 diverse task instructions. These task instructions will be "
-                "given to a GPT model and we will evaluate the GPT model for completing the instructions.\n\n"
-                f"List of 20 tasks:\n{listed}\n4."
-            )
-            rows.append((start + timedelta(seconds=chance.randrange(86_400)), account, prompt))
-    for number in range(4_000):
-        account = f"user-{number % 400:04d}"
-        rows.append((start + timedelta(seconds=chance.randrange(86_400)), account, chance.choice(ordinary)))
-    with path.open("w") as file:
-        for moment, account, prompt in sorted(rows):
-            row = {"timestamp": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "account.id": account, "prompt.text": prompt}
-            file.write(json.dumps(row) + "\n")
-    return guilty
-
-
 def tell(stage: Stage) -> None:
     """The story from beginning to end."""
     fingerprint = found(stage)
     admit_labs(stage, fingerprint)
     ids = share_patterns(stage)
     detect_and_report(stage, ids)
+    find_the_pool(stage)
     revise_withdraw_revoke(stage, ids)
     tamper(stage, ids)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +9,9 @@ from typing import Annotated
 import typer
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session
-from member_client.cli.pattern_writing import now, usable
+from member_client.cli.chosen_pattern import ChosenPattern, choose_pattern
+from member_client.cli.output import HomeOption, JsonOption
 from member_client.errors import InvalidInput
-from member_client.patterns.authoring import read
-from member_client.patterns.finding import resolve
-from member_client.patterns.presenting import choose
-from sharing_protocol.content import check_pattern
 from sharing_protocol.pattern_logic import Logic
 
 
@@ -28,15 +23,6 @@ class Target(StrEnum):
     TRINO = "trino"
     BIGQUERY = "bigquery"
     SNOWFLAKE = "snowflake"
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What is compiled: its logic, its title, and one line saying exactly which text or record it is."""
-
-    title: str
-    origin: str
-    logic: Logic
 
 
 def compile_pattern(
@@ -63,7 +49,7 @@ def compile_pattern(
     """
     from member_client.pattern_sql import compile_sql  # slow to load
 
-    source = _source(pattern, version, home)
+    source = choose_pattern(pattern, version, home)
     over = table or _default_table(source.logic)
     compiled = compile_sql(source.logic, target.value, over)
     text = _header(source, target, over) + compiled.query + ";\n"
@@ -79,7 +65,7 @@ def compile_pattern(
         ]
         output.print_json(
             {
-                "title": source.title,
+                "title": source.body.title,
                 "origin": source.origin,
                 "target": target.value,
                 "table": over,
@@ -93,28 +79,15 @@ def compile_pattern(
         typer.echo(text, nl=False)
 
 
-def _source(pattern: str, version: int | None, home: Path | None) -> _Source:
-    file = Path(pattern)
-    if file.suffix in (".yaml", ".yml") or file.is_file():
-        if version is not None:
-            raise InvalidInput("a file has no versions", "leave --version out, or name a record")
-        written = usable(read(file, now()))
-        return _Source(written.content.title, f"file {file}, SHA-256 {written.digest}", written.logic)
-    session = open_session(home)
-    chosen = choose(resolve(session.store, pattern), version)
-    body = session.store.pattern(chosen).body
-    return _Source(body.title, f"{chosen.id} version {chosen.version}, entry {chosen.entry}", check_pattern(body))
-
-
 def _default_table(logic: Logic) -> str:
     return "requests" if logic.category == "request" else logic.category.value
 
 
-def _header(source: _Source, target: Target, table: str) -> str:
+def _header(source: ChosenPattern, target: Target, table: str) -> str:
     columns = ", ".join(["event.id", "timestamp", *sorted(source.logic.required_fields - {"timestamp"})])
     named = " (with _ for each . in their names)" if target is Target.BIGQUERY else ""
     lines = [
-        source.title,
+        source.body.title,
         source.origin,
         f"{target.value}; {table}: one row an event of category {source.logic.category}, as docs/log-sources.md has it",
         f"columns{named}: {columns}",

@@ -4,48 +4,40 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.reading_logs import (
+    Broken,
+    FilesArgument,
+    LogsOption,
+    MapOption,
+    MemoryOption,
+    SinceOption,
+    progress,
+    sources_of,
+    warn_left_out,
+    warn_missing,
+)
 from member_client.detection import runs
 from member_client.detection.detecting import Options, Place, Result, parse_memory, parse_since
 from member_client.detection.detecting import detect as run_detection
 from member_client.detection.findings import Summary, Tally, check_target, to_parquet
 from member_client.detection.in_force import Selection, select
-from member_client.detection.log_settings import Column, Source, all_files, expanded, read_settings
-from member_client.detection.request_logs import STDIN, BrokenRow, total_bytes
-from member_client.detection.rows import parse_columns
+from member_client.detection.log_settings import all_files
+from member_client.detection.request_logs import STDIN, total_bytes
 from member_client.errors import InvalidInput
-from member_client.home import Home
 from member_client.patterns.finding import short_id
 from member_client.patterns.trials import try_new
 
-MAX_SHOWN = 20
-MAX_IN_JSON = 100
 BROKEN_ROWS = 2
-
-
-@dataclass(slots=True)
-class _Broken:
-    """Broken rows: all are counted, the first are kept to be shown."""
-
-    count: int = 0
-    first: list[BrokenRow] = field(default_factory=list)
-
-    def note(self, row: BrokenRow) -> None:
-        self.count += 1
-        if len(self.first) < MAX_IN_JSON:
-            self.first.append(row)
 
 
 class EngineName(StrEnum):
@@ -56,25 +48,13 @@ class EngineName(StrEnum):
 
 
 def detect(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Request logs: JSON lines, CSV, Parquet or OTLP/JSON, also gzip or zstd; folders and patterns; "
-            "- for standard input. By default the sources of --logs.",
-            show_default=False,
-        ),
-    ] = None,
-    logs: Annotated[
-        Path | None,
-        typer.Option(help="What your logs are called and what their columns mean; by default the home's logs.toml."),
-    ] = None,
+    files: FilesArgument = None,
+    logs: LogsOption = None,
     patterns: Annotated[
         list[str] | None,
         typer.Option("--pattern", help="Only this pattern (repeatable).", metavar="ID", show_default=False),
     ] = None,
-    since: Annotated[
-        str, typer.Option(help="Leave out requests before this day or time (UTC).", metavar="TIME", show_default=False)
-    ] = "",
+    since: SinceOption = "",
     new: Annotated[
         bool | None,
         typer.Option(
@@ -93,14 +73,9 @@ def detect(
             metavar="FILE",
         ),
     ] = None,
-    mappings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map", help="Read a field from another column (repeatable).", metavar="FIELD=COLUMN", show_default=False
-        ),
-    ] = None,
+    mappings: MapOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if any row is broken.")] = False,
-    memory: Annotated[str, typer.Option(help="What the engine may use before it spills to disk.")] = "2GB",
+    memory: MemoryOption = "2GB",
     engine: Annotated[
         EngineName, typer.Option(help="The reference is slow, and is what DuckDB must agree with.")
     ] = EngineName.DUCKDB,
@@ -112,7 +87,7 @@ def detect(
     Nothing leaves this machine. `stillwatch sighting report` publishes the counts, in buckets, if you say so.
     """
     session = open_session(home)
-    sources = _sources(session.home, files or [], logs, mappings or [])
+    sources = sources_of(session.home, files or [], logs, mappings or [])
     follow = (not files) if new is None else new
     reference = engine is EngineName.REFERENCE
     if reference and follow:
@@ -125,12 +100,12 @@ def detect(
     try_new(session.store)
     selection = select(session, patterns or [])
     if not selection.runnable:
-        _warn_left_out(selection)
+        warn_left_out(selection)
         raise InvalidInput("no pattern in force can run on request logs", "run `stillwatch sync`, see `pattern list`")
     run = runs.new_name(session.clock())
     folder = runs.folder(session.home)
     lines = folder / f"{run}.jsonl" if out is None or out.suffix == ".parquet" else out
-    broken = _Broken()
+    broken = Broken()
     started = time.monotonic()
 
     def summarise(result: Result) -> dict[str, Any]:
@@ -146,7 +121,7 @@ def detect(
             reported={},
         ).document()
 
-    with _progress(size, as_json) as progress:
+    with progress(size, as_json) as report_progress:
         result = run_detection(
             sources,
             selection.runnable,
@@ -154,7 +129,7 @@ def detect(
             Place(folder, lines.absolute(), run, lambda summary: runs.keep_document(session.home, summary)),
             broken.note,
             summarise,
-            progress,
+            report_progress,
         )
     if out is not None and out != lines:
         to_parquet(lines, out)
@@ -164,28 +139,10 @@ def detect(
         raise typer.Exit(BROKEN_ROWS)
 
 
-def _sources(home: Home, files: list[str], logs: Path | None, mappings: list[str]) -> list[Source]:
-    columns = {field: Column(column) for field, column in parse_columns(mappings).items()}
-    if files:
-        if logs is not None:
-            raise InvalidInput("name files, or a --logs file that names them", "give one of the two")
-        return [expanded(Source(tuple(files), columns=columns))]
-    chosen = logs or home.logs
-    if not chosen.exists():
-        raise InvalidInput(
-            f"no logs are named, and there is no {chosen}", "name files, or write logs.toml: docs/log-sources.md"
-        )
-    if columns:
-        raise InvalidInput("--map goes with files", f"write the columns into {chosen}")
-    return [expanded(source) for source in read_settings(chosen)]
-
-
-def _report(summary: Summary, broken: _Broken, result: Result, selection: Selection, as_json: bool) -> None:
+def _report(summary: Summary, broken: Broken, result: Result, selection: Selection, as_json: bool) -> None:
     if as_json:
         document = summary.document()
-        document["first_broken_rows"] = [
-            {"file": row.place.file, "line": row.place.line, "reason": row.reason} for row in broken.first
-        ]
+        document["first_broken_rows"] = broken.document()
         document["could_not_match"] = {entry: list(result.missing[entry]) for entry in sorted(result.hopeless)}
         document["missing_fields"] = {entry: list(fields) for entry, fields in result.missing.items()}
         document["files_unchanged"] = result.files_unchanged
@@ -203,11 +160,11 @@ def _report(summary: Summary, broken: _Broken, result: Result, selection: Select
         f"{summary.rows:,} rows in {summary.seconds:.1f} s ({rate:,.0f} rows/s)"
     )
     say(f"run {summary.run}; every match: {summary.detections}")
-    _warn_left_out(selection)
+    warn_left_out(selection)
     if result.files_unchanged:
         say(f"nothing new in {result.files_unchanged} of {len(summary.files)} files")
-    _warn_missing(result, summary.tallies)
-    _warn_broken(broken)
+    warn_missing(result.missing, result.hopeless, {tally.entry: tally.title for tally in summary.tallies})
+    broken.warn()
 
 
 def _cells(tally: Tally) -> Sequence[object]:
@@ -226,42 +183,3 @@ def _shown(microseconds: int | None) -> str:
     if microseconds is None:
         return "undated"
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _warn_left_out(selection: Selection) -> None:
-    for one in selection.left_out:
-        output.warn(f"left out: {short_id(one.id)} {one.title}: {one.reason}")
-
-
-def _warn_missing(result: Result, tallies: Sequence[Tally]) -> None:
-    titles = {tally.entry: tally.title for tally in tallies}
-    groups: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
-    for entry, fields in result.missing.items():
-        groups.setdefault((entry in result.hopeless, fields), []).append(titles[entry])
-    for (hopeless, fields), names in sorted(groups.items(), reverse=True):
-        shown = ", ".join(fields)
-        if hopeless:
-            output.warn(f"no row has any of {shown}, so these could not match: {'; '.join(names)}")
-            output.warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
-        else:
-            output.warn(f"no row has {shown}, so these may match less than they could: {'; '.join(names)}", "")
-
-
-def _warn_broken(broken: _Broken) -> None:
-    for row in broken.first[:MAX_SHOWN]:
-        output.warn(f"{row.place}: left out: {row.reason}")
-    if broken.count:
-        more = broken.count - min(len(broken.first), MAX_SHOWN)
-        also = f" ({more} more than shown)" if more else ""
-        output.warn(f"{broken.count} broken row{'s' if broken.count > 1 else ''} left out{also}; all others were used")
-
-
-@contextmanager
-def _progress(size: int | None, as_json: bool) -> Iterator[Callable[[int], None] | None]:
-    if as_json or not output.errors.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("detecting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.errors, transient=True) as bar:
-        task = bar.add_task("detecting", total=size)
-        yield lambda done: bar.update(task, completed=done)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from member_client.cli import pattern_publishing, pattern_viewing, pattern_writing
+from member_client.cli import pattern_backtest, pattern_publishing, pattern_viewing, pattern_writing
 
 app = typer.Typer(help="Write, test, publish and look up patterns.", no_args_is_help=True)
 app.command("new")(pattern_writing.new)
 app.command("starters")(pattern_writing.starters)
 app.command("lint")(pattern_writing.lint_files)
 app.command("test")(pattern_writing.try_files)
+app.command("backtest")(pattern_backtest.backtest)
 app.command("submit")(pattern_publishing.submit)
 app.command("revise")(pattern_publishing.revise)
 app.command("resign")(pattern_publishing.resign)

@@ -111,7 +111,7 @@ def detect(
     Raises:
         InvalidInput: a file cannot be read, the target cannot be written, or another run is under way.
     """
-    with _state(place.folder, options) as state:
+    with opened_state(place.folder, options) as state:
         for name, draft, target, summary in state.unfinished():
             if draft.exists():
                 draft.replace(target)
@@ -123,13 +123,13 @@ def detect(
         else:
             engine = Engine(state, patterns, options.since)
         result = Result()
-        _read_all(sources, engine, state, options, result, broken, progress)
+        result.files_unchanged = read_all(sources, engine, state, options, broken, progress)
         draft = place.target.with_name(f".{place.target.name}.{place.run}")
         with _removed_unless_told(draft):
             with written_whole(draft) as file:
                 ids = _tell(engine, state, result, file.write)
             result.rows = engine.coverage.rows
-            _note_missing(engine, result)
+            result.missing, result.hopeless = missing_fields(engine)
             summary = summarise(result)
             state.conclude(place.run, draft, place.target, summary, ids)
         # If we stop here, the next run finds the draft, and what it is to be called, in the state.
@@ -153,8 +153,12 @@ def _removed_unless_told(draft: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _state(folder: Path, options: Options) -> Iterator[State]:
-    """The state of the home, or one for this run alone that leaves nothing."""
+def opened_state(folder: Path, options: Options) -> Iterator[State]:
+    """The state of the home, or one for this run alone that leaves nothing.
+
+    Raises:
+        InvalidInput: another run is under way.
+    """
     if options.follow:
         state = State(folder, lasting=True, memory=options.memory)
         try:
@@ -170,28 +174,36 @@ def _state(folder: Path, options: Options) -> Iterator[State]:
             state.close()
 
 
-def _read_all(
+def read_all(
     sources: Sequence[Source],
     engine: Engine | ReferenceEngine,
     state: State,
     options: Options,
-    result: Result,
     broken: Broken,
     progress: Progress | None,
-) -> None:
-    done = 0
+) -> int:
+    """Show the engine every request, or what is new; gives the number of logs in which nothing was.
+
+    Args:
+        sources, broken, progress: see `detect`.
+
+    Raises:
+        InvalidInput: a file cannot be read.
+    """
+    done = unchanged = 0
     for source in sources:
         for name in source.files:
             remembered = options.follow and name != STDIN
             size = 0 if name == STDIN else Path(name).stat().st_size
             file = name if name == STDIN else os.path.abspath(name)  # noqa: PTH100 - links stay as named
             if remembered and state.is_unchanged(file, name):
-                result.files_unchanged += 1
+                unchanged += 1
             else:
                 _read_file(source, name, file if remembered else None, engine, state, broken, _shifted(progress, done))
             done += size
             if progress is not None:
                 progress(done)
+    return unchanged
 
 
 def _shifted(progress: Progress | None, done: int) -> Progress | None:
@@ -267,20 +279,25 @@ def _by_thousands(found: Iterator[Finding]) -> Iterator[list[Finding]]:
         yield some
 
 
-def _note_missing(engine: Engine | ReferenceEngine, result: Result) -> None:
-    """Which patterns read fields that no row had; without a row nothing is known."""
+def missing_fields(engine: Engine | ReferenceEngine) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+    """Which patterns read fields that no row had, and which of them had none at all; without a row nothing is known.
+
+    Returns:
+        Entry to fields, and entries: `Result.missing` and `Result.hopeless`.
+    """
     present = {name for name, count in engine.coverage.present.items() if count}
+    missing: dict[str, tuple[str, ...]] = {}
     if not engine.coverage.rows:
-        return
+        return missing, frozenset()
     hopeless = set()
     for pattern in engine.patterns:
         fields = pattern.logic.required_fields
         have = present if pattern.logic.category is Category.REQUEST else engine.window_fields(pattern.logic.category)
-        if missing := tuple(sorted(fields - have)):
-            result.missing[pattern.entry] = missing
-            if len(missing) == len(fields):
+        if absent := tuple(sorted(fields - have)):
+            missing[pattern.entry] = absent
+            if len(absent) == len(fields):
                 hopeless.add(pattern.entry)
-    result.hopeless = frozenset(hopeless)
+    return missing, frozenset(hopeless)
 
 
 def parse_since(text: str) -> int:

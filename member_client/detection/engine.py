@@ -11,7 +11,7 @@ there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,26 @@ class Coverage:
 class Engine:
     """One run of patterns."""
 
-    def __init__(self, state: State, patterns: Sequence[RunnablePattern], since: int | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        patterns: Sequence[RunnablePattern],
+        since: int | None = None,
+        shown: Callable[[pa.RecordBatch], object] | None = None,
+    ) -> None:
         """Compile.
 
         Args:
             state: where hits and segments are.
             since: leave out requests before this, and those without a time (microseconds since 1970).
+            shown: is shown every batch that is taken; it has `timestamp` and `account.id` at least.
         """
         self.coverage = Coverage()
         self.patterns = patterns
         self._state = state
         self._connection = state.connection
         self._since = since
+        self._shown = shown
         requests = [one for one in patterns if one.logic.category is Category.REQUEST]
         self._over_windows = [one for one in patterns if one.logic.category is not Category.REQUEST]
         self._rules: list[NumberedRule] = []
@@ -109,6 +117,8 @@ class Engine:
             self._hits.flush()
             self._hits.identity = identity
         self.coverage.add(batch, self.fields)
+        if self._shown is not None:
+            self._shown(batch)
         if self._rules:
             self._hits.take(batch)
         if self._over_windows:
@@ -222,12 +232,12 @@ class Engine:
         """The fields that some window of a kind has, once they have been built."""
         columns = list(fields_in(category))
         try:
-            counts = self._connection.execute(
+            (counts,) = self._connection.execute(
                 f"SELECT {', '.join(f'count({quoted(name)})' for name in columns)} FROM {category}"  # noqa: S608 - ours
-            ).fetchone()
+            ).fetchall()
         except duckdb.CatalogException:
             return frozenset()  # there were no requests to build windows of
-        return frozenset(name for name, count in zip(columns, counts or (), strict=True) if count)
+        return frozenset(name for name, count in zip(columns, counts, strict=True) if count)
 
     def _windows(self) -> Iterator[Finding]:
         segments = self._connection.execute("SELECT file FROM segment").fetchall()

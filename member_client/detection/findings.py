@@ -256,20 +256,20 @@ def shown_time(microseconds: int | None) -> str | None:
     return None if microseconds is None else (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, option: str = "--output") -> None:
     """See whether a file can be written there, before hours of work.
 
     Raises:
         InvalidInput: it cannot.
     """
     if path.is_dir():
-        raise InvalidInput(f"{path} is a folder", "give the name of a file to --output")
+        raise InvalidInput(f"{path} is a folder", f"give the name of a file to {option}")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.touch(mode=0o600)
         draft.unlink()
     except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror}", "choose another --output") from error
+        raise InvalidInput(f"cannot write {path}: {error.strerror}", f"choose another {option}") from error
 
 
 @contextmanager

@@ -120,8 +120,8 @@ class Measured(StrictModel):
     Attributes:
         events: rows looked at, as a bucket.
         match_rate: share of rows that matched, 0 to 1.
-        false_positive_rate: estimated share of matches that are not attacks, with its 95 % interval; null when
-            nobody has looked.
+        false_positive_rate: estimated share of what is known to be legitimate that matched all the same, with its
+            95 % interval; null when nobody has looked. `method` says what that was.
     """
 
     events: Annotated[Bucket, Field(strict=False)]

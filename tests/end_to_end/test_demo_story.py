@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from docs import demo
 from docs.demo_stage import Stage
+from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS
 from hub.database.embedded import destroy
 
 pytestmark = pytest.mark.timeout(300)  # whichever test comes first waits for the whole story
@@ -50,6 +52,18 @@ def test_every_lab_holds_the_same_verified_log(stage: Stage) -> None:
 def test_the_campaign_was_found_and_nobody_else(stage: Stage) -> None:
     assert stage.facts["accounts caught"] == 36
     assert stage.facts["innocent accounts flagged"] == 0
+
+
+def test_a_pool_was_found_by_the_pattern_of_another_lab_and_by_nothing_else(stage: Stage) -> None:
+    assert stage.facts["pools found"] == 1
+    assert stage.facts["pool accounts found"] == POOL_ACCOUNTS
+    assert stage.facts["pool accounts that other patterns found"] == 0
+    detections = (stage.root / "boreal-later-detections.jsonl").read_text().splitlines()
+    named = {name for line in detections for name in json.loads(line)["cluster"]["some_accounts"]}
+    assert all(name.startswith("boreal-customer-") for name in named)
+    requests = (stage.root / "boreal-later.jsonl").read_text().splitlines()
+    most = Counter(json.loads(line)["account.id"] for line in requests)
+    assert max(most.values()) == POOL_REQUESTS  # none of them stood out
 
 
 def test_the_sighting_tells_buckets_and_nothing_of_the_customers(stage: Stage) -> None:
