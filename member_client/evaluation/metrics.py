@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,10 @@ from numpy.typing import NDArray
 
 from member_client.evaluation.population import Integers, Kind
 from member_client.evaluation.world import Truth, is_batch, is_ordinary
+from member_client.intervals import wilson
 
 NEVER = int(np.iinfo(np.int64).max)
 _HOUR = 3_600_000_000
-_Z = 1.959963984540054  # 97.5 % of a normal distribution
-
-
-def wilson(found: int, of: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share (Wilson 1927); all of 0 to 1 if there is nothing to count."""
-    if of == 0:
-        return 0.0, 1.0
-    share, z2 = found / of, _Z * _Z
-    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = _Z / (1 + z2 / of) * sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from member_client.cli.main import run
 from member_client.evaluation.candidates import FITTED, WRITTEN_FROM, Candidate, from_file, starters
 from member_client.evaluation.chart import draw
 from member_client.evaluation.evaluating import Evaluation
-from member_client.evaluation.metrics import NEVER, Outcome, together, wilson
+from member_client.evaluation.metrics import NEVER, Outcome, together
 from member_client.evaluation.population import Kind
 from member_client.evaluation.world import Settings, Truth, gather
 from member_client.patterns.library import starter_names
@@ -49,14 +49,6 @@ def candidate(folder: Path, name: str, category: str, seen: str, kind: str = "be
     event = seen.replace("|gte", "").replace("|startswith", "")
     path.write_text(PATTERN.format(kind=kind, category=category, seen=seen, event=event))
     return from_file(path)
-
-
-@pytest.mark.parametrize(
-    ("found", "of", "low", "high"),
-    [(0, 0, 0.0, 1.0), (0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1)],
-)
-def test_wilson_s_interval(found: int, of: int, low: float, high: float) -> None:
-    assert wilson(found, of) == pytest.approx((low, high), abs=1e-4)
 
 
 def hand_made(since: dict[int, int]) -> Outcome:
