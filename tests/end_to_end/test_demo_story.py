@@ -59,7 +59,7 @@ def test_a_pool_was_found_by_the_pattern_of_another_lab_and_by_nothing_else(stag
     assert stage.facts["pool accounts found"] == POOL_ACCOUNTS
     assert stage.facts["pool accounts that other patterns found"] == 0
     detections = (stage.root / "boreal-later-detections.jsonl").read_text().splitlines()
-    named = {name for line in detections for name in json.loads(line)["cluster"]["some_accounts"]}
+    named = {name for line in detections for name in json.loads(line)["cluster"]["accounts"]}
     assert all(name.startswith("boreal-customer-") for name in named)
     requests = (stage.root / "boreal-later.jsonl").read_text().splitlines()
     most = Counter(json.loads(line)["account.id"] for line in requests)
