@@ -1,7 +1,7 @@
 """Killing `stillwatch sync` wherever it happens to be, or letting its disk run full: the next run completes, and the
 store is that of a clean run.
 
-How often it is killed is `STILLWATCH_TEST_SYNC_KILLS`, 8 by default.
+How often it is killed is `STILLWATCH_TEST_SYNC_KILLS`, 5 by default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.member_client.lying_hub import Answer, LyingHub
 from tests.protocol.forum_log import AURORA, ForumLog, forum_of_two_labs
 from tests.small_disk import small_file_system
 
-KILLS = int(os.environ.get("STILLWATCH_TEST_SYNC_KILLS", "8"))
+KILLS = int(os.environ.get("STILLWATCH_TEST_SYNC_KILLS", "5"))
 STILLWATCH = str(Path(sys.executable).parent / "stillwatch")
 
 
