@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +25,7 @@ from member_client.detection.in_force import Selection, select
 from member_client.detection.log_settings import Column, Source, all_files, expanded, read_settings
 from member_client.detection.request_logs import STDIN, BrokenRow, total_bytes
 from member_client.detection.rows import parse_columns
+from member_client.detection.spark_engine import check_pyspark, only_on_spark, spark_session
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.patterns.finding import short_id
@@ -53,6 +54,7 @@ class EngineName(StrEnum):
 
     DUCKDB = "duckdb"
     REFERENCE = "reference"
+    SPARK = "spark"
 
 
 def detect(
@@ -102,8 +104,17 @@ def detect(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if any row is broken.")] = False,
     memory: Annotated[str, typer.Option(help="What the engine may use before it spills to disk.")] = "2GB",
     engine: Annotated[
-        EngineName, typer.Option(help="The reference is slow, and is what DuckDB must agree with.")
+        EngineName,
+        typer.Option(help="The reference is slow, and is what the others must agree with; Spark is your own."),
     ] = EngineName.DUCKDB,
+    spark_master: Annotated[
+        str,
+        typer.Option(
+            help="Where Spark runs, as local[4]; by default as spark-submit, SPARK_REMOTE or spark-defaults.conf say.",
+            metavar="MASTER",
+            show_default=False,
+        ),
+    ] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -114,16 +125,20 @@ def detect(
     session = open_session(home)
     sources = _sources(session.home, files or [], logs, mappings or [])
     follow = (not files) if new is None else new
-    reference = engine is EngineName.REFERENCE
-    if reference and follow:
-        raise InvalidInput("the reference evaluator follows no logs", "name files, or add --whole")
-    options = Options(follow, parse_since(since) if since else None, parse_memory(memory), reference)
+    if engine is not EngineName.DUCKDB and follow:
+        raise InvalidInput(f"--engine {engine} follows no logs", "name files, or add --whole")
+    options = Options(
+        follow, parse_since(since) if since else None, parse_memory(memory), engine is EngineName.REFERENCE
+    )
     names = all_files(sources)
+    _check_spark(engine, spark_master, names)
     size = total_bytes(names)
     if out is not None:
         check_target(out)
     try_new(session.store)
     selection = select(session, patterns or [])
+    if engine is EngineName.SPARK:
+        selection = only_on_spark(selection)
     if not selection.runnable:
         _warn_left_out(selection)
         raise InvalidInput("no pattern in force can run on request logs", "run `stillwatch sync`, see `pattern list`")
@@ -146,7 +161,10 @@ def detect(
             reported={},
         ).document()
 
-    with _progress(size, as_json) as progress:
+    with ExitStack() as running:
+        if engine is EngineName.SPARK:
+            options = replace(options, spark=running.enter_context(spark_session(spark_master)))
+        progress = running.enter_context(_progress(size, as_json or engine is EngineName.SPARK))
         result = run_detection(
             sources,
             selection.runnable,
@@ -256,9 +274,18 @@ def _warn_broken(broken: _Broken) -> None:
         output.warn(f"{broken.count} broken row{'s' if broken.count > 1 else ''} left out{also}; all others were used")
 
 
+def _check_spark(engine: EngineName, master: str, files: Sequence[str]) -> None:
+    if engine is EngineName.SPARK:
+        if STDIN in files:
+            raise InvalidInput("Spark's machines cannot read this command's standard input", "name files")
+        check_pyspark()
+    elif master:
+        raise InvalidInput("--spark-master goes with --engine spark", "add it, or leave the master out")
+
+
 @contextmanager
-def _progress(size: int | None, as_json: bool) -> Iterator[Callable[[int], None] | None]:
-    if as_json or not output.errors.is_terminal:
+def _progress(size: int | None, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    if quiet or not output.errors.is_terminal:
         yield None
         return
     columns = (TextColumn("detecting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
