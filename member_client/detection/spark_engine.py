@@ -10,7 +10,7 @@ Nothing here imports PySpark before it is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -23,10 +23,11 @@ from member_client.detection.engine import Coverage, firing, request_finding
 from member_client.detection.findings import SAMPLES, Finding, Moment, shown_time
 from member_client.detection.hits import NumberedRule, fields_kept
 from member_client.detection.in_force import NotRunnable, RunnablePattern, Selection
+from member_client.detection.literals import Required, required
 from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken
 from member_client.detection.request_logs import BrokenRow, Place
-from member_client.detection.spark_reading import REPORT, FileReport, numbered_rows, rows_schema
+from member_client.detection.spark_reading import CANDIDATES, REPORT, FileReport, numbered_rows, rows_schema
 from member_client.detection.window_matches import measured
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import Unsupported, compile_sql, correlation_query
@@ -138,6 +139,7 @@ class SparkEngine:
             for rule, done in zip(pattern.logic.rules, compiled.rules, strict=True):
                 number = len(self._rules) + 1
                 self._rules.append(NumberedRule(number, position, rule.name, rule.emits, done.where, rule.condition))
+        self._needed = {rule.number: need for rule in self._rules if (need := required(rule.condition)) is not None}
         self._kept = fields_kept([one.logic for one in patterns], self._rules)
         needed = {"timestamp", "account.id"}.union(*(one.logic.required_fields for one in patterns))
         self.fields = request_fields(needed)
@@ -160,7 +162,7 @@ class SparkEngine:
         """
         files = [Source((name,), one.format, dict(one.columns)) for one in sources for name in one.files]
         with _spark_failures():
-            source = _log_source(files, self.fields, self._since)
+            source = _log_source(files, self.fields, self._since, self._needed)
             self._session.dataSource.register(source)
             self._session.read.format(source.name()).load().createOrReplaceTempView(self._requests)
             hits = self._session.sql(self._asked())
@@ -175,9 +177,23 @@ class SparkEngine:
     def _asked(self) -> str:
         """The hits: a row for each rule and request that it matched, and one for each file's report."""
         kept = ", ".join(_quoted(name) for name in self._columns)
-        marks = ", ".join(f"CASE WHEN {rule.where} THEN {rule.number} END" for rule in self._rules)
-        numbers = f"CASE WHEN {REPORT} IS NULL THEN array_compact(array({marks})) ELSE array({_REPORTED}) END"
-        return f"SELECT {kept}, {REPORT}, explode({numbers}) AS rule FROM {self._requests}"  # noqa: S608 - ours
+        by_need = {True: "", False: ""}
+        for rule in self._rules:
+            by_need[rule.number in self._needed] += f" WHEN {rule.number} THEN {rule.where}"
+        # Each rule is chosen by its number: what conditions share, Spark would else work out for every request.
+        asked = [
+            f"filter({numbers}, n -> CASE n{whens} END)"
+            for numbers, whens in (
+                (CANDIDATES, by_need[True]),
+                (
+                    f"array({', '.join(str(n.number) for n in self._rules if n.number not in self._needed)})",
+                    by_need[False],
+                ),
+            )
+            if whens
+        ]
+        hit = f"CASE WHEN {REPORT} IS NULL THEN concat({', '.join(asked)}) ELSE array({_REPORTED}) END"
+        return f"SELECT {kept}, {REPORT}, explode({hit}) AS rule FROM {self._requests}"  # noqa: S608 - ours
 
     @property
     def _columns(self) -> list[str]:
@@ -277,7 +293,9 @@ def _fetched(rows: DataFrame) -> Iterator[tuple[Any, ...]]:
     yield from rows.toLocalIterator()
 
 
-def _log_source(files: Sequence[Source], fields: Sequence[Field], since: int | None) -> Any:
+def _log_source(
+    files: Sequence[Source], fields: Sequence[Field], since: int | None, needed: Mapping[int, Required]
+) -> Any:
     """The requests in the files as a data source of Spark's, the class of one; a task for each file, or for some.
 
     Spark sends it to its machines with all that it holds.
@@ -293,7 +311,7 @@ def _log_source(files: Sequence[Source], fields: Sequence[Field], since: int | N
 
         def read(self, partition: Any) -> Iterator[pa.RecordBatch]:
             for number in range(partition.value, len(files), tasks):
-                yield from numbered_rows(files[number], fields, since, number)
+                yield from numbered_rows(files[number], fields, since, needed, number)
 
     class Logs(DataSource):  # type: ignore[misc] # likewise
         @classmethod
@@ -312,7 +330,13 @@ def _log_source(files: Sequence[Source], fields: Sequence[Field], since: int | N
 
 def _spark_schema(fields: Sequence[Field]) -> str:
     types = {entry.name: _SQL.get(entry.type, "DOUBLE") for entry in fields}
-    types |= {EVENT_ID: "BIGINT", EVENT_FILE: "STRING", EVENT_LINE: "BIGINT", REPORT: "STRING"}
+    types |= {
+        EVENT_ID: "BIGINT",
+        EVENT_FILE: "STRING",
+        EVENT_LINE: "BIGINT",
+        CANDIDATES: "ARRAY<INT>",
+        REPORT: "STRING",
+    }
     return ", ".join(f"{_quoted(name)} {types[name]}" for name in rows_schema(fields).names)
 
 
