@@ -25,6 +25,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         .config("spark.sql.warehouse.dir", str(folder))
         .config("spark.local.dir", str(folder))
         .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
         .getOrCreate()
     )
     made.sparkContext.setLogLevel("OFF")
