@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +35,7 @@ from member_client.detection.findings import Summary, Tally, check_target, to_pa
 from member_client.detection.in_force import Selection, select
 from member_client.detection.log_settings import all_files
 from member_client.detection.request_logs import STDIN, total_bytes
+from member_client.detection.spark_engine import check_pyspark, only_on_spark, spark_session
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import short_id
 from member_client.patterns.trials import try_new
@@ -45,6 +48,7 @@ class EngineName(StrEnum):
 
     DUCKDB = "duckdb"
     REFERENCE = "reference"
+    SPARK = "spark"
 
 
 def detect(
@@ -77,8 +81,17 @@ def detect(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if any row is broken.")] = False,
     memory: MemoryOption = "2GB",
     engine: Annotated[
-        EngineName, typer.Option(help="The reference is slow, and is what DuckDB must agree with.")
+        EngineName,
+        typer.Option(help="The reference is slow, and is what the others must agree with; Spark is your own."),
     ] = EngineName.DUCKDB,
+    spark_master: Annotated[
+        str,
+        typer.Option(
+            help="Where Spark runs, as local[4]; by default as spark-submit, SPARK_REMOTE or spark-defaults.conf say.",
+            metavar="MASTER",
+            show_default=False,
+        ),
+    ] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,16 +102,20 @@ def detect(
     session = open_session(home)
     sources = sources_of(session.home, files or [], logs, mappings or [])
     follow = (not files) if new is None else new
-    reference = engine is EngineName.REFERENCE
-    if reference and follow:
-        raise InvalidInput("the reference evaluator follows no logs", "name files, or add --whole")
-    options = Options(follow, parse_since(since) if since else None, parse_memory(memory), reference)
+    if engine is not EngineName.DUCKDB and follow:
+        raise InvalidInput(f"--engine {engine} follows no logs", "name files, or add --whole")
+    options = Options(
+        follow, parse_since(since) if since else None, parse_memory(memory), engine is EngineName.REFERENCE
+    )
     names = all_files(sources)
+    _check_spark(engine, spark_master, names)
     size = total_bytes(names)
     if out is not None:
         check_target(out)
     try_new(session.store)
     selection = select(session, patterns or [])
+    if engine is EngineName.SPARK:
+        selection = only_on_spark(selection)
     if not selection.runnable:
         warn_left_out(selection)
         raise InvalidInput("no pattern in force can run on request logs", "run `stillwatch sync`, see `pattern list`")
@@ -121,7 +138,10 @@ def detect(
             reported={},
         ).document()
 
-    with progress(size, as_json) as report_progress:
+    with ExitStack() as running:
+        if engine is EngineName.SPARK:
+            options = replace(options, spark=running.enter_context(spark_session(spark_master)))
+        report_progress = running.enter_context(progress(size, as_json or engine is EngineName.SPARK))
         result = run_detection(
             sources,
             selection.runnable,
@@ -183,3 +203,12 @@ def _shown(microseconds: int | None) -> str:
     if microseconds is None:
         return "undated"
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _check_spark(engine: EngineName, master: str, files: Sequence[str]) -> None:
+    if engine is EngineName.SPARK:
+        if STDIN in files:
+            raise InvalidInput("Spark's machines cannot read this command's standard input", "name files")
+        check_pyspark()
+    elif master:
+        raise InvalidInput("--spark-master goes with --engine spark", "add it, or leave the master out")

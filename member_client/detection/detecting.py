@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,10 +27,14 @@ from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken, Position, Request, read
 from member_client.detection.reference_engine import ReferenceEngine
 from member_client.detection.request_logs import STDIN, Progress
+from member_client.detection.spark_engine import SparkEngine
 from member_client.detection.state import State
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.catalogue import Category
 from sharing_protocol.pattern_logic.events import parse_time
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 LEG_ROWS = 4_000_000
 _CHECKED = 10_000
@@ -47,12 +51,14 @@ class Options:
         since: leave out requests before this (microseconds since 1970).
         memory: what DuckDB may use before it spills, as it writes it.
         reference: let the reference evaluator do it, for requests alone; such a run follows nothing.
+        spark: let this session do it, under the same conditions.
     """
 
     follow: bool = False
     since: int | None = None
     memory: str = "2GB"
     reference: bool = False
+    spark: SparkSession | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +123,18 @@ def detect(
                 draft.replace(target)
             place.keep(summary)
             state.finished(name)
-        engine: Engine | ReferenceEngine
-        if options.reference:
-            engine = ReferenceEngine(patterns, options.since)
-        else:
-            engine = Engine(state, patterns, options.since)
         result = Result()
-        result.files_unchanged = read_all(sources, engine, state, options, broken, progress)
+        engine: Engine | ReferenceEngine | SparkEngine
+        if options.spark is not None:
+            engine = SparkEngine(options.spark, patterns, options.since)
+            engine.read(sources, broken)
+        else:
+            engine = (
+                ReferenceEngine(patterns, options.since)
+                if options.reference
+                else Engine(state, patterns, options.since)
+            )
+            result.files_unchanged = read_all(sources, engine, state, options, broken, progress)
         draft = place.target.with_name(f".{place.target.name}.{place.run}")
         with _removed_unless_told(draft):
             with written_whole(draft) as file:
@@ -243,7 +254,9 @@ def _read_file(
                 state.remember(remembered_as, name, identity, last.position, at_end)
 
 
-def _tell(engine: Engine | ReferenceEngine, state: State, result: Result, write: Callable[[str], object]) -> pa.Table:
+def _tell(
+    engine: Engine | ReferenceEngine | SparkEngine, state: State, result: Result, write: Callable[[str], object]
+) -> pa.Table:
     """Write and count what was found and not yet told; gives its ids."""
     counters = {
         pattern.entry: Counter(Tally(pattern.id, pattern.version, pattern.entry, pattern.title, pattern.severity))
@@ -279,7 +292,7 @@ def _by_thousands(found: Iterator[Finding]) -> Iterator[list[Finding]]:
         yield some
 
 
-def missing_fields(engine: Engine | ReferenceEngine) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+def missing_fields(engine: Engine | ReferenceEngine | SparkEngine) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
     """Which patterns read fields that no row had, and which of them had none at all; without a row nothing is known.
 
     Returns:

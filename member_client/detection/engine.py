@@ -11,7 +11,7 @@ there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,14 @@ class Coverage:
             self.first = ends["min"] if self.first is None else min(self.first, ends["min"])
             self.last = ends["max"] if self.last is None else max(self.last, ends["max"])
 
+    def include(self, other: Coverage) -> None:
+        """Count what somebody else has counted."""
+        self.rows += other.rows
+        for name, count in other.present.items():
+            self.present[name] = self.present.get(name, 0) + count
+        self.first = min((end for end in (self.first, other.first) if end is not None), default=None)
+        self.last = max((end for end in (self.last, other.last) if end is not None), default=None)
+
 
 class Engine:
     """One run of patterns."""
@@ -109,8 +117,7 @@ class Engine:
 
     def take(self, batch: pa.RecordBatch, identity: str) -> None:
         """Ask all request patterns about a batch with `fields`; its log is known by `identity`."""
-        if self._since is not None:
-            batch = batch.filter(pc.fill_null(pc.greater_equal(batch.column("timestamp"), self._since), False))
+        batch = sent_since(batch, self._since)
         if not batch.num_rows:
             return
         if identity != self._hits.identity:
@@ -165,12 +172,9 @@ class Engine:
         )
         for some in rows:
             for number, identity, *values in some:
-                row = dict(zip(columns, values, strict=True))
                 rule = by_number[number]
-                numbers_shown = {name: row[name] for name in rule.shows if row[name] is not None}
-                yield Finding(
-                    self.patterns[rule.pattern], rule.name, moment_of(row), (identity, row[EVENT_LINE]), numbers_shown
-                )
+                row = dict(zip(columns, values, strict=True))
+                yield request_finding(self.patterns[rule.pattern], rule, identity, row)
 
     def _correlated(self, pattern: RunnablePattern) -> Iterator[Finding]:
         numbers = {rule.number: rule.name for rule in self._rules if self.patterns[rule.pattern] is pattern}
@@ -215,16 +219,10 @@ class Engine:
         )
         for some in rows:
             for value, start, end, identity, file, line, time, account, recent, *group in some:
+                moment = Moment(Place(file, line), shown_time(time), time, account)
                 named = dict(zip(correlation.group_by, group, strict=True))
                 window = MatchedWindow(named, measured(correlation, value), start, end)
-                yield Finding(
-                    pattern,
-                    correlation.name,
-                    Moment(Place(file, line), shown_time(time), time, account),
-                    (identity, line, json.dumps(named)),
-                    window=window,
-                    samples=tuple(Place(one["file"], one["line"]) for one in recent),
-                )
+                yield firing(pattern, correlation, identity, moment, window, recent)
 
     # -- windows -----------------------------------------------------------------------------------------------------
 
@@ -283,7 +281,35 @@ class _Segment:
         self._writer.close()
 
 
-def moment_of(row: Mapping[str, Any]) -> Moment:
-    """Where and when a hit was, and whose."""
+def sent_since(batch: pa.RecordBatch, since: int | None) -> pa.RecordBatch:
+    """The requests of a batch from a time on; those without a time are left out with the others."""
+    if since is None:
+        return batch
+    return batch.filter(pc.fill_null(pc.greater_equal(batch.column("timestamp"), since), False))
+
+
+def request_finding(pattern: RunnablePattern, rule: NumberedRule, identity: str, row: Mapping[str, Any]) -> Finding:
+    """A match of a single request, from its row of the hits."""
     time = row["timestamp"]
-    return Moment(Place(row[EVENT_FILE], row[EVENT_LINE]), shown_time(time), time, row["account.id"])
+    moment = Moment(Place(row[EVENT_FILE], row[EVENT_LINE]), shown_time(time), time, row["account.id"])
+    numbers = {name: row[name] for name in rule.shows if row[name] is not None}
+    return Finding(pattern, rule.name, moment, (identity, row[EVENT_LINE]), numbers)
+
+
+def firing(
+    pattern: RunnablePattern,
+    correlation: Correlation,
+    identity: str,
+    moment: Moment,
+    window: MatchedWindow,
+    recent: Iterable[Mapping[str, Any]],
+) -> Finding:
+    """A match of a correlation; `recent` are the latest requests in its window, by `file` and `line`."""
+    return Finding(
+        pattern,
+        correlation.name,
+        moment,
+        (identity, moment.place.line, json.dumps(dict(window.group))),
+        window=window,
+        samples=tuple(Place(one["file"], one["line"]) for one in recent),
+    )

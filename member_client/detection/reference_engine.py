@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_LINE, request_fields
-from member_client.detection.engine import Coverage
+from member_client.detection.engine import Coverage, sent_since
 from member_client.detection.findings import Finding, Moment, shown_time
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.running import Detection
@@ -35,8 +34,7 @@ class ReferenceEngine:
     def take(self, batch: pa.RecordBatch, identity: str) -> None:
         """Ask all request patterns about a batch."""
         del identity  # matches are told apart by it where runs follow each other; this one stands alone
-        if self._since is not None:
-            batch = batch.filter(pc.fill_null(pc.greater_equal(batch.column("timestamp"), self._since), False))
+        batch = sent_since(batch, self._since)
         if not batch.num_rows:
             return
         self.coverage.add(batch, self.fields)

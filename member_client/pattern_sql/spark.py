@@ -33,9 +33,18 @@ def run_on_spark(session: SparkSession, logic: Logic, table: str = "requests") -
         Unsupported: Spark cannot say exactly what the pattern means.
         InvalidInput: the session reads constants otherwise than Spark does by default.
     """
+    check_session(session)
+    return session.sql(compile_sql(logic, "spark", table).query)
+
+
+def check_session(session: SparkSession) -> None:
+    """See whether the session reads SQL as it is written for Spark.
+
+    Raises:
+        InvalidInput: it reads constants otherwise than Spark does by default.
+    """
     if session.conf.get(_LITERALS, "false") == "true":
         raise InvalidInput(
             f"this session sets {_LITERALS}, so a backslash in a constant would mean something else",
             f"run `SET {_LITERALS} = false`",
         )
-    return session.sql(compile_sql(logic, "spark", table).query)

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -158,6 +159,21 @@ def test_both_engines_find_the_same_by_the_command(boreal: Client, log: Path) ->
     reference = boreal.json("detect", str(log), "--engine", "reference")
     engine = boreal.json("detect", str(log))
     assert engine["patterns"] == reference["patterns"]
+
+
+def test_spark_is_asked_for_as_it_can_be_had(
+    boreal: Client, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    out = tmp_path / "found.jsonl"
+    printed = boreal.run("detect", str(log), "--engine", "spark", "-o", str(out), code=2)
+    assert "needs PySpark" in printed
+    assert "pip install 'stillwatch[spark]'" in printed
+    assert "follows no logs" in boreal.run("detect", str(log), "--engine", "spark", "--new", code=2)
+    assert "standard input" in boreal.run("detect", "-", "--engine", "spark", code=2)
+    assert "--engine spark" in boreal.run("detect", str(log), "--spark-master", "local[1]", code=2)
+    assert not out.exists()
 
 
 def test_nothing_is_written_when_there_is_nothing_to_read(boreal: Client, tmp_path: Path) -> None:

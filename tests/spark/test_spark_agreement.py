@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +17,6 @@ from tests.pattern_logic.documents import rule
 from tests.pattern_sql.engines import canonical_rows, column_types, found_by_reference, found_in_rows
 from tests.pattern_sql.random_patterns import CORRELATED_EVENTS, EVENTS, correlated_logics, plain_logics
 
-pyspark_sql = pytest.importorskip("pyspark.sql", reason="PySpark is not installed; `make test-spark` installs it")
-if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-    pytest.skip("Spark needs Java 17 or later", allow_module_level=True)
-
 EXAMPLES = int(os.environ.get("STILLWATCH_TEST_PATTERNS", "12"))
 AGREEING = settings(
     max_examples=EXAMPLES,
@@ -34,25 +27,6 @@ AGREEING = settings(
     phases=[Phase.explicit, Phase.generate],
 )
 SPARK_TYPES = {"VARCHAR": "STRING"}
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    folder: Path = tmp_path_factory.mktemp("spark")
-    builder = pyspark_sql.SparkSession.builder.master(
-        "local-cluster[1,1,1024]" if os.environ.get("SPARK_CLUSTER") else "local[1]"
-    )
-    made = (
-        builder.config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "1")
-        .config("spark.sql.warehouse.dir", str(folder))
-        .config("spark.local.dir", str(folder))
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .getOrCreate()
-    )
-    made.sparkContext.setLogLevel("OFF")
-    yield made
-    made.stop()
 
 
 def load(session: Any, events: list[dict[str, Any]]) -> None:
