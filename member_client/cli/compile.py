@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from member_client.cli.chosen_pattern import ChosenPattern, choose_pattern
 from member_client.cli.output import HomeOption, JsonOption
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic import Logic
+from sharing_protocol.statements.header import show_hidden
 
 
 class Target(StrEnum):
@@ -76,7 +78,8 @@ def compile_pattern(
             }
         )
     elif out is None:
-        typer.echo(text, nl=False)
+        # a terminal would obey what a value says to it; a file gets the exact query
+        typer.echo(show_hidden(text) if sys.stdout.isatty() else text, nl=False)
 
 
 def _default_table(logic: Logic) -> str:

@@ -8,6 +8,7 @@ reading of values.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ EVENT_LINE = "event.line"
 PROMPT = "prompt.text"
 TEMPLATE = "prompt.template"
 LARGEST_INTEGER = 2**53
+CLOSED: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+"""Settings of every DuckDB connection: it fetches nothing."""
 
 _ARROW = {FieldType.TEXT: pa.string(), FieldType.ADDRESS: pa.string(), FieldType.BOOLEAN: pa.bool_()} | {
     FieldType.TIME: pa.int64()
@@ -54,6 +57,11 @@ def batch_schema(fields: Sequence[Field]) -> pa.Schema:
     )
 
 
+def shown_name(file: str) -> str:
+    r"""A file's name as data; bytes in it that are not UTF-8 are written as `\xNN`."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
+
+
 class BatchBuilder:
     """Gathers rows of one file until they are worth a batch.
 
@@ -63,7 +71,7 @@ class BatchBuilder:
 
     def __init__(self, file: str, fields: Sequence[Field]) -> None:
         self.size = 0
-        self._file = file
+        self._file = shown_name(file)
         self._schema = batch_schema(fields)
         self._lines: list[int] = []
         self._columns: list[tuple[str, Callable[[Event, str], Any], list[Any]]] = [
@@ -77,10 +85,9 @@ class BatchBuilder:
     def add(self, line: int, row: Fields) -> None:
         """Take a row, flat and with the catalogue's names."""
         text = row.get(PROMPT)
-        if isinstance(text, str):
-            self.size += len(text)
-            if self._templated and not isinstance(row.get(TEMPLATE), str):
-                row[TEMPLATE] = template_of(text)
+        self.size += sum([len(value) for value in row.values() if type(value) is str])
+        if isinstance(text, str) and self._templated and not isinstance(row.get(TEMPLATE), str):
+            row[TEMPLATE] = template_of(text)
         event = Event(row)
         self._lines.append(line)
         for name, read, values in self._columns:

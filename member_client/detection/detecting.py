@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from member_client.detection.canonical import shown_name
 from member_client.detection.engine import REACH, Engine
 from member_client.detection.findings import Counter, Finding, Tally, detection_line, written_whole
 from member_client.detection.in_force import RunnablePattern
@@ -206,7 +207,7 @@ def read_all(
         for name in source.files:
             remembered = options.follow and name != STDIN
             size = 0 if name == STDIN else Path(name).stat().st_size
-            file = name if name == STDIN else os.path.abspath(name)  # noqa: PTH100 - links stay as named
+            file = name if name == STDIN else shown_name(os.path.abspath(name))  # noqa: PTH100 - links stay as named
             if remembered and state.is_unchanged(file, name):
                 unchanged += 1
             else:
@@ -235,7 +236,7 @@ def _read_file(
     Args:
         remembered_as: its absolute name, None if its watermark is not kept.
     """
-    start, identity = state.start_of(remembered_as, name) if remembered_as else (Position(), name)
+    start, identity = state.start_of(remembered_as, name) if remembered_as else (Position(), shown_name(name))
     seen = Path(name).stat() if remembered_as else None
     request = Request(name, source.format, source.columns, engine.fields, start, growing=remembered_as is not None)
     chunks = read(request, state.next_event, broken, progress)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 import duckdb
 
+from member_client.detection.canonical import CLOSED
 from member_client.detection.in_force import NotRunnable, RunnablePattern
 from member_client.detection.request_logs import Place
 from member_client.errors import InvalidInput
@@ -238,7 +239,7 @@ def to_parquet(lines: Path, target: Path) -> None:
     place = "'" + str(draft).replace("'", "''") + "'"
     try:
         draft.touch(mode=0o600)
-        with duckdb.connect() as connection:
+        with duckdb.connect(config={**CLOSED, "temp_directory": ""}) as connection:
             connection.execute(
                 f"COPY (SELECT * FROM read_json(?, format = 'newline_delimited', columns = {{{columns}}})) "  # noqa: S608 - ours
                 f"TO {place} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)",

@@ -12,7 +12,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from member_client.detection.canonical import LARGEST_INTEGER, PROMPT, TEMPLATE, batch_schema, sql_type
+from member_client.detection.canonical import (
+    CLOSED,
+    LARGEST_INTEGER,
+    PROMPT,
+    TEMPLATE,
+    batch_schema,
+    shown_name,
+    sql_type,
+)
 from member_client.detection.log_settings import UNITS, Column
 from member_client.detection.request_logs import STDIN, BrokenRow, Place, first_bytes
 from member_client.detection.rows import template_of
@@ -21,6 +29,7 @@ from sharing_protocol.pattern_logic.catalogue import NUMERIC, Field, FieldType
 _MAGIC = b"PAR1"
 _MOST_ROWS = 131_072
 _BATCH_BYTES = 64 * 1024 * 1024
+_EARLIEST_SECOND = -62_135_596_800  # as `events.parse_time` has them
 _LATEST_SECOND = 253_402_300_800
 
 # RFC 3339 in groups: date, time, fraction, sign, hours and minutes of the offset; as `events.parse_time` has it.
@@ -58,20 +67,26 @@ def parquet_batches(
     query = (
         f'SELECT file_row_number + {first_id - skip} AS "event.id", ?::VARCHAR AS "event.file", '  # noqa: S608 - ours
         f'file_row_number + 1 AS "event.line", {", ".join(selected) or "NULL"} '
-        f"FROM read_parquet(?, file_row_number = true) WHERE file_row_number >= {skip}"
+        # of the file alone, not of its name: neither a pattern of other names nor `column=value` folders
+        f"FROM read_parquet(?, file_row_number = true, hive_partitioning = false) WHERE file_row_number >= {skip}"
     )
     form = batch_schema(fields)
     behind = skip
     # a connection of its own: a result that is being fetched occupies one
-    with duckdb.connect(config={"threads": 2}) as connection:
+    with duckdb.connect(config={**CLOSED, "threads": 2, "temp_directory": ""}) as connection:
         try:
-            for found in connection.sql(query, params=[file, file]).to_arrow_reader(at_once):
+            for found in connection.sql(query, params=[shown_name(file), _exactly(file)]).to_arrow_reader(at_once):
                 batch = pa.RecordBatch.from_arrays([_plain(column) for column in found.columns], schema=form)
                 behind += batch.num_rows
                 yield _with_templates(batch), behind, behind / max(1, rows)
         except (duckdb.Error, pa.ArrowException) as error:
             reason = str(error).partition("\n")[0]
             broken(BrokenRow(Place(file, behind + 1), f"the file is damaged from here on: {reason}"))
+
+
+def _exactly(file: str) -> str:
+    """A file's name as DuckDB's pattern of names that only it fits."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in file)
 
 
 def _plain(column: pa.Array) -> pa.Array:
@@ -152,7 +167,7 @@ def _read(expression: str, stored: pa.DataType, entry: Field, column: Column) ->
         if types.is_timestamp(stored):
             known = stored.tz is not None
             shift = _offset(column.zone)
-            return f"epoch_us({expression}){shift}" if known or column.zone else "NULL"
+            return _in_years(f"(epoch_us({expression}){shift})") if known or column.zone else "NULL"
         if is_text:
             return _parsed(f"{expression} || '{column.zone}'" if column.zone else expression)
         return _counted(expression, stored, column.unit) if is_number else "NULL"
@@ -199,4 +214,11 @@ def _parsed(text: str) -> str:
         f"regexp_full_match({text}, '{_RFC_3339}', 's') AND {clock} NOT LIKE '%:60' AND {clock} NOT LIKE '24:%' "
         f"AND {date} NOT LIKE '0000%' AND ({sign} = '' OR ({hours} < '24' AND {minutes} < '60'))"
     )
-    return f"CASE WHEN {sound} THEN {moment} + {micros} - ({offset}) END"
+    return _in_years(f"CASE WHEN {sound} THEN {moment} + {micros} - ({offset}) END")
+
+
+def _in_years(time: str) -> str:
+    """A time in microseconds, absent outside the years 1 to 9999."""
+    return (
+        f"CASE WHEN {time} BETWEEN {_EARLIEST_SECOND * 1_000_000} AND {_LATEST_SECOND * 1_000_000 - 1} THEN {time} END"
+    )

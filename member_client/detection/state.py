@@ -27,7 +27,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from member_client.detection.canonical import request_fields, sql_type
+from member_client.detection.canonical import CLOSED, request_fields, sql_type
 from member_client.detection.parquet_rows import is_parquet, quoted
 from member_client.detection.reading import Position
 from member_client.detection.request_logs import BrokenRow, is_compressed, numbered, opened
@@ -90,7 +90,7 @@ class State:
         self.folder = folder
         self.lasting = lasting
         self.file = folder / "state.duckdb"
-        settings: dict[str, Any] = {"memory_limit": memory, "temp_directory": str(folder / "spilled")}
+        settings: dict[str, Any] = {**CLOSED, "memory_limit": memory, "temp_directory": str(folder / "spilled")}
         if threads is not None:
             settings["threads"] = threads
         folder.mkdir(mode=0o700, exist_ok=True, parents=True)

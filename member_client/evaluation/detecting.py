@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from member_client.detection.canonical import CLOSED
 from member_client.evaluation.candidates import Candidate
 from member_client.evaluation.matching import matching_events
 from member_client.evaluation.population import Integers
@@ -65,7 +67,7 @@ class PromptMatches:
                     "prompt.template": self._prompts.templates,
                 }
             )
-            with duckdb.connect() as connection:
+            with duckdb.connect(config=CLOSED) as connection:
                 connection.register("prompts", table)
                 found = np.zeros(len(self._prompts.texts), dtype=np.bool_)
                 found[matching_events(connection, candidate.logic, "prompts")] = True
@@ -87,7 +89,8 @@ class Lab:
         """
         self._world = world
         self._attacks = tuple(leave_out)
-        self._connection = duckdb.connect()
+        self._spilled = TemporaryDirectory(prefix="stillwatch-evaluate-")
+        self._connection = duckdb.connect(config={**CLOSED, "temp_directory": self._spilled.name})
         self._connection.execute("SET preserve_insertion_order = false")
         self._connection.register("log", world.requests)
         self._connection.execute("CREATE TABLE requests AS SELECT * FROM log")
@@ -123,6 +126,7 @@ class Lab:
     def close(self) -> None:
         """Let go of the memory."""
         self._connection.close()
+        self._spilled.cleanup()
 
     def flags(self, candidate: Candidate) -> Flags:
         """Whom a pattern flags, by a request, an account window, or as a member of a cluster."""

@@ -20,6 +20,7 @@ Value = str | int | float | bool
 
 MICROSECONDS = 1_000_000
 _TOO_LARGE = 2**53
+_EARLIEST_SECOND = -62_135_596_800  # 0001-01-01: an offset can lead out of the years that there are
 _LATEST_SECOND = 253_402_300_800  # 10000-01-01: larger numbers are milliseconds sent by mistake, not times
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
@@ -169,4 +170,6 @@ def _parse_rfc_3339(text: str) -> int | None:
         offset = (hours * 3600 + minutes * 60) * (1 if parsed[8] == "+" else -1)
     since = moment - _EPOCH
     seconds = since.days * 86_400 + since.seconds - offset
+    if not _EARLIEST_SECOND <= seconds < _LATEST_SECOND:
+        return None
     return seconds * MICROSECONDS + int((parsed[7] or "0").ljust(6, "0")[:6])

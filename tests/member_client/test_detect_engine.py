@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -215,6 +216,20 @@ def test_columns_of_other_names_units_and_zones_are_read_as_the_lab_says(tmp_pat
         ]
     plain = run(tmp_path / "runs", [pattern("dated", rule(s={"account.created|exists": True}))], table)
     assert plain.found == []
+
+
+def test_the_name_of_a_file_is_neither_a_pattern_nor_a_column(tmp_path: Path) -> None:
+    wanted = [pattern("all", rule(s={"prompt.text|contains": "tasks"}))]
+    folder = tmp_path / "account.id=innocent"
+    folder.mkdir()
+    for name, account in (("[ab]*.parquet", "guilty"), ("a?.parquet", "other"), ("b1.parquet", "third")):
+        pq.write_table(pa.table({"prompt.text": ["ten tasks"], "account.id": [account]}), folder / name)
+    got = run(tmp_path / "runs", wanted, folder / "[ab]*.parquet")
+    assert [one["account.id"] for one in got.found] == ["guilty"]
+    strange = os.fsdecode(bytes(tmp_path / "a") + b"\xff.jsonl")
+    write_json_lines(Path(strange), [{"prompt.text": "ten tasks"}])
+    (found,) = run(tmp_path / "runs", wanted, strange).found
+    assert found["file"].endswith("a\\xff.jsonl")
 
 
 def test_broken_rows_of_csv_and_parquet_are_named_and_the_others_are_kept(tmp_path: Path) -> None:
