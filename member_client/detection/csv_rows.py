@@ -58,7 +58,9 @@ def csv_rows(
         except csv.Error as error:
             if not taken:
                 return  # the last record has no end, and that has been said
-            broken(BrokenRow(Place(name, taken[0]), f"not CSV: {error}"))
+            # the library's words for it speak of Python's way of opening files
+            unclosed = "a quotation mark is left open" if "new-line" in str(error) else str(error)
+            broken(BrokenRow(Place(name, taken[0]), f"not CSV: {unclosed}"))
             continue
         if cells is None:
             return
