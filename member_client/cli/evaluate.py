@@ -108,7 +108,12 @@ def evaluate(
     ] = False,
     chart: Annotated[
         Path | None,
-        typer.Option("--chart", help="Draw the curves (measures them: minutes): .html or .svg.", metavar="FILE", show_default=False),
+        typer.Option(
+            "--chart",
+            help="Measure the curves (minutes), and draw them: .html or .svg.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
