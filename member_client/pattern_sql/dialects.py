@@ -12,7 +12,7 @@ from typing_extensions import override
 from member_client.pattern_sql.folding import folded_glob, has_case, translation
 from member_client.pattern_sql.globs import as_re2, as_tree
 from member_client.pattern_sql.regex_printing import JAVA, POSIX, RE2, Printer
-from member_client.pattern_sql.regex_syntax import has_unicode_classes, parse
+from member_client.pattern_sql.regex_syntax import parse, varies
 from member_client.pattern_sql.regex_tree import Tree
 from member_client.pattern_sql.unsupported import Unsupported
 from sharing_protocol.pattern_logic.conditions import Glob, TextTest, Wildcard
@@ -127,7 +127,7 @@ class _WithRE2(Dialect):
 
     @override
     def find(self, column: exp.Expr, expression: str) -> exp.Expr:
-        if has_unicode_classes(expression):  # whose members differ between releases of Unicode
+        if varies(expression):
             return self.find_tree(column, parse(expression))
         return self._find(column, expression)
 
