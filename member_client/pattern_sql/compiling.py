@@ -67,7 +67,7 @@ def compile_sql(logic: Logic, dialect: str = "duckdb", table: str = "requests") 
     """
     target = _dialect(dialect)
     fields = fields_in(logic.category).__getitem__
-    wheres = [never_null(rule.condition, target, fields) for rule in logic.rules]
+    wheres = [target.adapted(never_null(rule.condition, target, fields)) for rule in logic.rules]
     _bound(sum(len(constant.name) for where in wheres for constant in where.find_all(exp.Literal)))
     rules = tuple(
         CompiledRule(rule.name, rule.title, rule.emits, _printed(where, target))
