@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from member_client.pattern_sql import DIALECTS, Unsupported, compile_sql
@@ -20,7 +22,7 @@ def test_what_is_said_twice_is_asked_once() -> None:
 
 def test_the_order_of_different_parts_stays() -> None:
     words = {name: TextTest("prompt.text", (Wildcard.RUN, name, Wildcard.RUN), cased=False) for name in "abc"}
-    selections = {name: {"prompt.text|contains": name} for name in words}
+    selections: dict[str, Any] = {name: {"prompt.text|contains": name} for name in words}
     (asked,) = compile_logic([rule(["b and a and b", "c", "b and a"], **selections)]).rules
     assert asked.condition == Either((All((words["b"], words["a"])), words["c"]))
 
@@ -31,6 +33,6 @@ def test_sql_of_half_a_megabyte_is_refused(dialect: str) -> None:
         return compile_logic([rule(s=[{**SAME, "prompt.turns": number} for number in range(count)])])
 
     assert len(compile_sql(logic(8), dialect).query.encode()) < MAX_SQL
-    selections = {f"s{n}": [{**SAME, "prompt.turns": 32 * n + m} for m in range(32)] for n in range(8)}
+    selections: dict[str, Any] = {f"s{n}": [{**SAME, "prompt.turns": 32 * n + m} for m in range(32)] for n in range(8)}
     with pytest.raises(Unsupported, match="too large as SQL"):
         compile_sql(compile_logic([rule("1 of s*", **selections)]), dialect)
