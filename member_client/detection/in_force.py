@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
+import duckdb
+
+from member_client.detection.canonical import sql_type
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import CompiledPattern, Unsupported, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
@@ -14,7 +17,9 @@ from member_client.sync.store import StoredVersion
 from sharing_protocol.content import check_pattern
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.pattern_logic import Logic
-from sharing_protocol.pattern_logic.catalogue import Category
+from sharing_protocol.pattern_logic.catalogue import Category, fields_in
+
+_TOO_DEEP = "it is nested too deeply to be read here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +118,40 @@ def _prepare(session: Session, version: StoredVersion) -> RunnablePattern | NotR
         logic = check_pattern(pattern.body)
     except ProtocolError as error:  # it passed its trial under an earlier version of this program
         return NotRunnable(version.id, version.version, version.title, error.detail)
+    except RecursionError:
+        return NotRunnable(version.id, version.version, version.title, _TOO_DEEP)
     runnable = RunnablePattern(
         version.id, version.version, version.entry, version.title, version.severity, logic, version.kind
     )
-    try:
-        runnable.compiled  # noqa: B018 - worked out here, where it can still be left out
-    except Unsupported as error:
-        return NotRunnable(version.id, version.version, version.title, f"not runnable on DuckDB: {error}")
+    if reason := why_not_runnable(runnable):
+        return NotRunnable(version.id, version.version, version.title, reason)
     return runnable
+
+
+def why_not_runnable(pattern: RunnablePattern) -> str:
+    """Why DuckDB cannot run a pattern, "" if it can: found out here, where it can still be left out.
+
+    All patterns are asked in one statement, so one that DuckDB refuses would stop the others.
+    """
+    try:
+        compiled = pattern.compiled
+        with _empty_tables().cursor() as cursor:
+            for rule in compiled.rules:
+                cursor.execute(f'SELECT {rule.where} FROM "{compiled.category}"')  # noqa: S608 - what the compiler gives
+    except Unsupported as error:
+        return f"not runnable on DuckDB: {error}"
+    except duckdb.Error as error:
+        return f"not runnable on DuckDB: {str(error)[:300]}"
+    except RecursionError:
+        return f"not runnable on DuckDB: {_TOO_DEEP}"
+    return ""
+
+
+@cache
+def _empty_tables() -> duckdb.DuckDBPyConnection:
+    """A table without rows for each category, with the columns that its rules may read."""
+    connection = duckdb.connect()
+    for category in Category:
+        columns = ", ".join(f'"{entry.name}" {sql_type(entry)}' for entry in fields_in(category).values())
+        connection.execute(f'CREATE TABLE "{category}" ({columns})')
+    return connection

@@ -63,7 +63,7 @@ def needed_by_expression(expression: str) -> frozenset[str]:
         reader = _Reader(expression)
         found = reader.alternatives()
         reader.end()
-    except _Unknown:
+    except (_Unknown, RecursionError):
         return frozenset()
     return found.best()
 

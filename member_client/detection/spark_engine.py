@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
-from sqlglot import exp
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
 from member_client.detection.engine import Coverage, firing, request_finding
@@ -31,6 +30,7 @@ from member_client.detection.spark_reading import CANDIDATES, REPORT, FileReport
 from member_client.detection.window_matches import measured
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import Unsupported, compile_sql, correlation_query
+from member_client.pattern_sql.dialects import spark_constant
 from member_client.pattern_sql.spark import check_session
 from sharing_protocol.pattern_logic import Logic, MatchedWindow
 from sharing_protocol.pattern_logic.catalogue import Category, Field, FieldType
@@ -347,7 +347,7 @@ def _quoted(name: str) -> str:
 
 def _literal(text: str) -> str:
     """A text as Spark writes it; unlike DuckDB it reads backslashes."""
-    return exp.Literal.string(text).sql(dialect="spark")
+    return spark_constant(text).sql(dialect="spark")
 
 
 def _spark_failures() -> Any:

@@ -19,6 +19,8 @@ from sharing_protocol.pattern_logic.catalogue import Category, fields_in
 _NEUTRAL = "duckdb"  # what the statements of correlations are written in
 _TABLE = "the_table"
 _CONDITION = "the_condition_"
+MAX_SQL = 512 * 1024
+"""Bytes of a statement: engines take tens of seconds to plan some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,13 @@ def compile_sql(logic: Logic, dialect: str = "duckdb", table: str = "requests") 
         table: the name of the table or view, as the dialect writes it.
 
     Raises:
-        Unsupported: the dialect cannot say exactly what the logic means, or is not one of these.
+        Unsupported: the dialect cannot say exactly what the logic means, it would take more than MAX_SQL, or there is
+            no such dialect.
     """
     target = _dialect(dialect)
     fields = fields_in(logic.category).__getitem__
-    wheres = [never_null(rule.condition, target, fields) for rule in logic.rules]
+    wheres = [target.adapted(never_null(rule.condition, target, fields)) for rule in logic.rules]
+    _bound(sum(len(constant.name) for where in wheres for constant in where.find_all(exp.Literal)))
     rules = tuple(
         CompiledRule(rule.name, rule.title, rule.emits, _printed(where, target))
         for rule, where in zip(logic.rules, wheres, strict=True)
@@ -125,9 +129,20 @@ def _dialect(name: str) -> Dialect:
         raise Unsupported(f"there is no dialect {name!r}", "it has never been tried", f"use one of {known}") from None
 
 
+def _bound(size: int) -> None:
+    """Refuse what is larger than MAX_SQL; of constants alone before they are printed, which takes longest."""
+    if size > MAX_SQL:
+        raise Unsupported(
+            "the pattern is too large as SQL",
+            f"it takes more than {MAX_SQL // 1024} KiB",
+            "use fewer field references, networks and values, or each of them once",
+        )
+
+
 def _printed(tree: exp.Expr, dialect: Dialect, pretty: bool = False) -> str:
     """The tree in the dialect, read back and found the same."""
     sql = tree.sql(dialect=dialect.name, pretty=pretty)
+    _bound(len(sql.encode()))
     again = parse_one(sql, read=dialect.name).sql(dialect=dialect.name, pretty=pretty)
     if again != sql:
         raise RuntimeError(f"{dialect.title} would read this otherwise than it was meant: {sql!r}, read as {again!r}")

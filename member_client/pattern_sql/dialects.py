@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -12,11 +13,12 @@ from typing_extensions import override
 from member_client.pattern_sql.folding import folded_glob, has_case, translation
 from member_client.pattern_sql.globs import as_re2, as_tree
 from member_client.pattern_sql.regex_printing import JAVA, POSIX, RE2, Printer
-from member_client.pattern_sql.regex_syntax import has_unicode_classes, parse
+from member_client.pattern_sql.regex_syntax import parse, varies
 from member_client.pattern_sql.regex_tree import Tree
 from member_client.pattern_sql.unsupported import Unsupported
 from sharing_protocol.pattern_logic.conditions import Glob, TextTest, Wildcard
 
+_SUBSTITUTED = re.compile(r"(?<=\$)(?=\{)")
 MAX_MERGED = 2_000
 """Characters of an alternation that several values are merged into."""
 
@@ -58,7 +60,7 @@ class Dialect(ABC):
         return f'"{self._name(field)}"'
 
     def adapted(self, query: exp.Expr) -> exp.Expr:
-        """The query, with changed what the dialect has otherwise and sqlglot does not change by itself."""
+        """The query or condition, with changed what the dialect has otherwise and sqlglot does not change by itself."""
         return query
 
     def fits(self, test: TextTest) -> exp.Expr:
@@ -127,7 +129,7 @@ class _WithRE2(Dialect):
 
     @override
     def find(self, column: exp.Expr, expression: str) -> exp.Expr:
-        if has_unicode_classes(expression):  # whose members differ between releases of Unicode
+        if varies(expression):
             return self.find_tree(column, parse(expression))
         return self._find(column, expression)
 
@@ -220,6 +222,13 @@ class Spark(_WithTrees):
     _printer = JAVA
 
     @override
+    def adapted(self, query: exp.Expr) -> exp.Expr:
+        for constant in list(query.find_all(exp.Literal)):
+            if constant.is_string and _SUBSTITUTED.search(constant.name):
+                constant.replace(spark_constant(constant.name))
+        return query
+
+    @override
     def _find(self, column: exp.Expr, expression: str) -> exp.Expr:
         return exp.RegexpLike(this=column, expression=exp.Literal.string(expression))
 
@@ -282,6 +291,12 @@ DIALECTS = MappingProxyType(
     {dialect.name: dialect for dialect in (DuckDB(), Spark(), Trino(), BigQuery(), Snowflake())}
 )
 """The dialects, by the names that `--target` takes."""
+
+
+def spark_constant(text: str) -> exp.Expr:
+    """A text of which Spark replaces nothing: before it parses SQL, it puts settings and the environment for `${…}`."""
+    constants = [exp.Literal.string(part) for part in _SUBSTITUTED.split(text)]
+    return constants[0] if len(constants) == 1 else call("CONCAT", *constants)
 
 
 def _equal(one: exp.Expr, other: exp.Expr) -> exp.Expr:

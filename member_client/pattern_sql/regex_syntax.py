@@ -34,15 +34,19 @@ _FLAGS = re.compile(r"\(\?([imsU]*)(?:-([imsU]+))?([:)])", re.ASCII)
 _NAMED = re.compile(r"\(\?P?<[^>]*>")
 _ESCAPE = re.compile(r"\\(?:[pP](?:\{[^}]*\}|.)|x(?:\{[0-9A-Fa-f]+\}|[0-9A-Fa-f]{2})|[0-7]{1,3}|.)", re.DOTALL)
 _POSIX_CLASS = re.compile(r"\[:\^?[a-z]+:\]", re.ASCII)
-_UNICODE_CLASS = re.compile(r"\\[pP]")
+_VARYING = re.compile(r"\\[pP]|\(\?P?<")
 _SIMPLE_REPEATS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _EDGES = {"A": Edge.TEXT_START, "z": Edge.TEXT_END, "b": Edge.WORD, "B": Edge.NOT_WORD}
 _NOT_A_LINE_BREAK = Characters(complement(((10, 10),)))
 
 
-def has_unicode_classes(expression: str) -> bool:
-    r"""Whether it has a `\p`; one that is only quoted counts too, which does no harm."""
-    return _UNICODE_CLASS.search(expression) is not None
+def varies(expression: str) -> bool:
+    r"""Whether releases of RE2 take it differently; what is only quoted counts too, which does no harm.
+
+    The members of `\pL` are those of the release's Unicode, and older ones know neither `(?<name>` nor names that are
+    not ASCII.
+    """
+    return _VARYING.search(expression) is not None
 
 
 @lru_cache(maxsize=256)

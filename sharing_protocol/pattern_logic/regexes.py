@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Protocol, cast
 
 import re2
@@ -17,7 +18,11 @@ MAX_MEMORY = 2 * 1024 * 1024  # bytes for program and automaton; RE2's default i
 # Where RE2's automaton grows too large it walks the text with the program itself, in time proportional to both:
 # 2,000 instructions are about 2 ms a kilobyte at worst. `.{0,200}` takes 1,600, `\pL` alone 1,200.
 MAX_INSTRUCTIONS = 2_000
+MAX_NESTING = 50
+"""Brackets within brackets: engines' readers of expressions descend into each, on a stack that has an end."""
 
+# Of an expression that RE2 takes: what is quoted, an escape, a class; in none of them does a bracket open a group.
+_TOKEN = re.compile(r"\\Q.*?(?:\\E|\Z)|\\.|\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|.", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -42,7 +47,7 @@ def compile_regex(expression: str) -> Regex:
     """Compile an RE2 expression for searching (unanchored) in UTF-8 bytes.
 
     Raises:
-        BadRegex: too large once compiled, or not RE2 syntax.
+        BadRegex: too large once compiled, nested too deeply, or not RE2 syntax.
     """
     escapes = _ESCAPED.findall(expression)
     if "C" in escapes:
@@ -57,6 +62,10 @@ def compile_regex(expression: str) -> Regex:
         raise _explain(expression, escapes, error) from error
     if compiled.programsize > MAX_INSTRUCTIONS:
         raise _too_large(f"{compiled.programsize} instructions, more than {MAX_INSTRUCTIONS}")
+    if _nesting(expression) > MAX_NESTING:
+        raise BadRegex(
+            f"the expression has more than {MAX_NESTING} groups within each other", "leave out brackets that do nothing"
+        )
     return compiled
 
 
@@ -69,6 +78,12 @@ def with_flags(expression: str, flags: Iterable[str]) -> str:
 def quote(text: str) -> str:
     """The expression that matches exactly this text."""
     return cast(str, re2.escape(text))
+
+
+def _nesting(expression: str) -> int:
+    """How many groups are open at most, in an expression that RE2 takes."""
+    steps = ({"(": 1, ")": -1}.get(token, 0) for token in _TOKEN.findall(expression))
+    return max(accumulate(steps), default=0)
 
 
 def _too_large(said: str) -> BadRegex:

@@ -297,3 +297,14 @@ def test_fields_that_no_row_has_are_named(tmp_path: Path) -> None:
     got = run(tmp_path / "runs", [some, none], log)
     assert got.result.missing == {"some": ("prompt.system",), "none": ("prompt.turns",)}
     assert got.result.hopeless == {"none"}
+
+
+def test_groups_may_have_names(tmp_path: Path) -> None:
+    """DuckDB's RE2 is older than the one that expressions are checked with: it knows no `(?<name>`."""
+    named = [
+        pattern(f"named-{n}", rule(s={"prompt.text|re|i": expression}))
+        for n, expression in enumerate(["(?<x>ten) tasks", "(?P<é>ten|two) tasks", "(?P<x>TEN) [^a-f]asks"])
+    ]
+    log = write_json_lines(tmp_path / "log.jsonl", [told(0, "ten tasks"), told(1, "tent asks")])
+    found = run(tmp_path / "run", named, log).found
+    assert [(one["entry"], one["line"]) for one in found] == [("named-0", 1), ("named-1", 1), ("named-2", 1)]

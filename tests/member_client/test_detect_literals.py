@@ -35,6 +35,7 @@ from tests.pattern_logic.documents import rule
         ("(abc)*", set()),
         (r"\Qabc\E", set()),
         (r"\x41bcd", set()),
+        ("(" * 400 + "abc" + ")" * 400, set()),
     ],
 )
 def test_what_an_expression_needs(expression: str, literals: set[str]) -> None:

@@ -67,6 +67,7 @@ TEXT = items(prompt_text__contains="river")
         (items(prompt_text__re="x" * 1_001), "too_long", "at most 1000"),
         (items(prompt_text__re=r"x\Cy"), "bad_regex", "s flag"),
         (items(prompt_text__re="x("), "bad_regex", "RE2"),
+        (items(prompt_text__re="(" * 51 + "x" + ")" * 51), "bad_regex", "brackets that do nothing"),
         (items(prompt_text="x" * 1_001), "too_long", "at most 1000"),
         (items(prompt_text="*x" * 17), "too_many", "at most 16"),
         (items(prompt_text="\ud800"), "bad_text", "whole character"),
@@ -267,6 +268,8 @@ def test_values_at_the_bounds_compile() -> None:
     event = {"prompt.text": "(" * 500 + "x" + "(" * 499}
     assert compile_logic([rule(s=items(prompt_text="(" * 500 + "?" + "(" * 499))]).match_event(event)
     assert compile_logic([rule(s=items(prompt_text__re__i__m__s="[(x]" * 250))]).match_event(event)
+    no_groups = "[(x]|" + r"\(\Q((\E[](][^](][[:alpha:](]" * 25
+    assert compile_logic([rule(s=items(prompt_text__re="(" * 50 + no_groups + ")" * 50))]).match_event(event)
     found = issues_of(rule(s=items(prompt_text__re__i=r"\pL{999}" * 8)))
     assert [issue.code for issue in found] == ["bad_regex"]
 
