@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from member_client.detection import hits
 from member_client.detection.literals import required
 from member_client.detection.text_scan import TextScan
 from sharing_protocol.pattern_logic import compile_logic
@@ -64,13 +65,22 @@ def test_literals_of_a_rule_that_have_another_in_them_are_not_looked_for() -> No
     assert candidates(scan_for(["aaa", "baaac"], "baaac"), "baaac", "aaa", "baac") == {(0, 0), (0, 1), (1, 0)}
 
 
-def test_a_long_prompt_with_the_literals_of_all_rules_is_asked_about(tmp_path: Path) -> None:
-    text = "Abc" + "x" * (15 * 2**20) + "\u212a"
-    log = write_json_lines(tmp_path / "log.jsonl", [{"prompt.text": text}, {"prompt.text": "abc"}])
-    starts = ["Abc", "abc", "Abcx", "bcx"] * 36
-    wanted = [
-        pattern(f"{number}", rule(s={"prompt.text|startswith|cased": start})) for number, start in enumerate(starts)
+def test_a_long_prompt_with_a_letter_that_folds_into_ascii_is_not_copied_for_every_rule(tmp_path: Path) -> None:
+    log = write_json_lines(tmp_path / "log.jsonl", [{"prompt.text": "x" * (15 * 2**20) + "zebra7\u212a"}])
+    wanted = [pattern(f"{n}", rule(s={"prompt.text|contains": f"zebra{n}k"})) for n in range(144)]
+    assert [one["entry"] for one in run(tmp_path / "runs", wanted, log).found] == ["7"]
+
+
+def test_rows_that_are_candidates_of_many_rules_are_asked_about_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hits, "_COPIED_BYTES", 200_000)
+    monkeypatch.setattr(hits, "_CANDIDATE_BYTES", 500_000)
+    texts = ["Abc" + "x" * 60_000, "abc", "Abcx" * 70_000, "bcx" * 10]
+    log = write_json_lines(tmp_path / "log.jsonl", [{"prompt.text": text} for text in texts])
+    starts = ["Abc", "abc", "Abcx", "bcx"] * 9
+    wanted = [pattern(f"{n}", rule(s={"prompt.text|startswith|cased": start})) for n, start in enumerate(starts)]
+    found = [(one["line"], int(one["entry"])) for one in run(tmp_path / "runs", wanted, log).found]
+    assert sorted(found) == [
+        (line, n) for line, text in enumerate(texts, 1) for n, start in enumerate(starts) if text.startswith(start)
     ]
-    got = run(tmp_path / "runs", wanted, log)
-    assert {(one["line"], starts[int(one["entry"])]) for one in got.found} == {(1, "Abc"), (1, "Abcx"), (2, "abc")}
-    assert len(got.found) == 108
