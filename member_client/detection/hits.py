@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.literals import required
 from member_client.detection.parquet_rows import quoted
-from member_client.detection.text_scan import TextScan
+from member_client.detection.text_scan import Numbers, TextScan
 from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
 from sharing_protocol.pattern_logic.conditions import Condition, fields_of
@@ -25,6 +26,7 @@ from sharing_protocol.pattern_logic.conditions import Condition, fields_of
 # Planning the conditions of a thousand rules takes half a second, so many candidates share it.
 _CANDIDATES = 400_000
 _CANDIDATE_BYTES = 256 * 1024 * 1024
+_COPIED_BYTES = 64 * 1024 * 1024
 _RULES_A_QUERY = 250
 
 
@@ -108,18 +110,32 @@ class Hits:
         """Ask all rules about a batch that has every field that they read; `flush` for the last of it."""
         if self._everywhere:
             self._ask_everywhere(batch)
-        rows, rules = self._scan.scan(batch)
-        if len(rows):
-            candidates = batch.select(self._columns).take(pa.array(rows))
-            self._waiting.append(candidates.append_column("rule", pa.array(rules.astype("int32"))))
-            self._waiting_rows += len(rows)
-            self._waiting_bytes += candidates.nbytes
-            if self._waiting_rows >= _CANDIDATES or self._waiting_bytes >= _CANDIDATE_BYTES:
-                self.flush()
-            if common := self._scan.too_common() & self._needed.keys():
-                self._needed = {number: need for number, need in self._needed.items() if number not in common}
-                self.flush()
-                self._divide()
+        narrow = batch.select(self._columns)
+        sizes = _text_bytes(narrow)
+        for rows, rules in self._scan.parts(batch):
+            # A row is copied for each of its rules, so long texts are taken few at a time.
+            copied = np.cumsum(sizes[rows])
+            first = 0
+            while first < len(rows):
+                done = int(copied[first - 1]) if first else 0
+                last = int(np.searchsorted(copied, done + _COPIED_BYTES, side="right"))
+                last = min(max(last, first + 1), first + _CANDIDATES)
+                self._wait(narrow, rows[first:last], rules[first:last])
+                first = last
+        if common := self._scan.too_common() & self._needed.keys():
+            self._needed = {number: need for number, need in self._needed.items() if number not in common}
+            self.flush()
+            self._divide()
+
+    def _wait(self, batch: pa.RecordBatch, rows: Numbers, rules: Numbers) -> None:
+        candidates = batch.take(pa.array(rows))
+        if self._waiting_bytes + candidates.nbytes > _CANDIDATE_BYTES:
+            self.flush()
+        self._waiting.append(candidates.append_column("rule", pa.array(rules.astype("int32"))))
+        self._waiting_rows += len(rows)
+        self._waiting_bytes += candidates.nbytes
+        if self._waiting_rows >= _CANDIDATES or self._waiting_bytes >= _CANDIDATE_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Ask the exact conditions about all candidates that wait."""
@@ -161,3 +177,12 @@ class Hits:
             )
         finally:
             self._connection.unregister("batch")
+
+
+def _text_bytes(batch: pa.RecordBatch) -> Numbers:
+    """How many bytes of text each row has."""
+    sizes = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    return sizes
