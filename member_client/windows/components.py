@@ -20,7 +20,7 @@ ROUNDS = 6
 MOST_GROUPS = 32
 """Of a unit, the largest that may join others: heavy accounts come from hundreds of subnets."""
 
-STRANGERS = 50
+STRANGERS = 200
 """Units with a key, for each one that has it by chance, from which on it makes its units members by itself."""
 PAYMENT = "payment"
 
