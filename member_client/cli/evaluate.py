@@ -33,6 +33,13 @@ class Which(StrEnum):
     ACTIVE = "active"
 
 
+class Windows(StrEnum):
+    """Which windows of accounts and clusters are built."""
+
+    LAST = "last"
+    ALL = "all"
+
+
 class _ManyValues(TyperCommand):
     """Lets an option take several values, as shells make them of `--attack folder/*`."""
 
@@ -100,6 +107,13 @@ def evaluate(
             "--pattern", help="Only these: names of starters, or pattern files.", metavar="NAME…", show_default=False
         ),
     ] = None,
+    windows: Annotated[
+        Windows,
+        typer.Option(
+            "--windows",
+            help="last: those that end with the period; all: of every day, for the time to detection; slow.",
+        ),
+    ] = Windows.LAST,
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="Judge each attack file with nothing tuned to it.")
     ] = False,
@@ -133,7 +147,7 @@ def evaluate(
     candidates = _candidates(patterns, pattern or [], home)
     prompts = gather(_read(attack), _read(benign), _read(batch or []))
     with _progress(as_json) as told:
-        evaluation = Evaluation(prompts, candidates, told)
+        evaluation = Evaluation(prompts, candidates, told, last_windows=windows is Windows.LAST)
         report: dict[str, Any] = {"format": 1, **evaluation.run(settings)}
         if leave_one_out:
             report["leave_one_out"] = evaluation.leave_one_out(settings)

@@ -79,13 +79,20 @@ class Lab:
     """The log of a world in an engine, with its windows, ready for patterns."""
 
     def __init__(
-        self, world: World, candidates: Sequence[Candidate], matches: PromptMatches, *, leave_out: Sequence[str] = ()
+        self,
+        world: World,
+        candidates: Sequence[Candidate],
+        matches: PromptMatches,
+        *,
+        leave_out: Sequence[str] = (),
+        last_windows: bool = False,
     ) -> None:
         """Load the log, run the patterns over requests, and build the windows.
 
         Args:
             candidates: all patterns that will be asked about; of these the query patterns are the ones in force.
             leave_out: names of the attack files, if patterns written from one shall not see its requests.
+            last_windows: build only the windows that end after the last request.
         """
         self._world = world
         self._attacks = tuple(leave_out)
@@ -119,6 +126,7 @@ class Lab:
                 query_pattern_hits="hits",
                 model_releases="releases",
                 key_kinds=kinds,
+                ends_after=int(world.truth.event_time.max(initial=0)) if last_windows else None,
             )
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}
         self._window_accounts: dict[str, tuple[Integers, Integers, Integers]] = {}

@@ -26,16 +26,20 @@ Told = Callable[[str], None]
 class Evaluation:
     """Patterns under evaluation, with prompts to evaluate them on."""
 
-    def __init__(self, prompts: Prompts, candidates: Sequence[Candidate], told: Told) -> None:
+    def __init__(
+        self, prompts: Prompts, candidates: Sequence[Candidate], told: Told, *, last_windows: bool = True
+    ) -> None:
         """Prepare.
 
         Args:
+            last_windows: of all windows, only those that end with the period.
             told: hears in a few words what is being done.
         """
         self._prompts = prompts
         self._candidates = list(candidates)
         self._matches = PromptMatches(prompts)
         self._told = told
+        self._last_windows = last_windows
 
     def run(self, settings: Settings) -> dict[str, Any]:
         """The figures: in total, by corpus, by pattern and by kind of customer."""
@@ -123,7 +127,13 @@ class Evaluation:
             names = ", ".join(self._prompts.attacks[number] for number in campaigns)
             self._told(f"{settings.accounts:,} accounts, mixed {_mix(settings.mix)}, seed {settings.seed}: {names}")
             world = build(self._prompts, settings, campaigns)
-            lab = Lab(world, candidates, self._matches, leave_out=self._prompts.attacks if leave_out else ())
+            lab = Lab(
+                world,
+                candidates,
+                self._matches,
+                leave_out=self._prompts.attacks if leave_out else (),
+                last_windows=self._last_windows,
+            )
             try:
                 flags = {one.name: lab.flags(one).since for one in candidates}
             finally:
@@ -151,6 +161,7 @@ class Evaluation:
             "seed": settings.seed,
             "ordinary_accounts": settings.ordinary,
             "days": settings.days,
+            "windows": "last" if self._last_windows else "all",
             "worlds": len(self._groups(settings)),
         }
 

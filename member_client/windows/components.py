@@ -7,8 +7,9 @@ by chance, given how many have its parts. So nothing links by being popular.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from itertools import combinations
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -19,17 +20,48 @@ ROUNDS = 6
 MOST_GROUPS = 32
 """Of a unit, the largest that may join others: heavy accounts come from hundreds of subnets."""
 
+STRANGERS = 200
+"""Units with a key, for each one that has it by chance, from which on it makes its units members by itself."""
+PAYMENT = "payment"
+
 Unit = tuple[int, int]
 """Window and unit."""
 
+
+class Link(NamedTuple):
+    """What some units have in common.
+
+    Attributes:
+        kind: the parts of the key.
+        surprise: minus log10 of the chance of it.
+        expected: how many units would have it by chance; 0 for a payment instrument.
+    """
+
+    kind: str
+    surprise: float
+    expected: float
+
+
 # `opened` are the two spans of two clock hours (since 1970) in which an account was opened, by their first hour: a
 # burst that lasts up to an hour lies whole in one of them. A pair's `n` counts units, and with templates at most the
-# different prompts: a class that sends one exercise shares a text, not a way of making texts.
+# different prompts: a class that sends one exercise shares a text, not a way of making texts. Who opened an account
+# at the same time and place as seven others has his client from there (a class): it links him to nobody elsewhere.
 _LINKS = """
 create or replace temp table batch_trait as
   select distinct w, unit, subnet, client, prompt, case when template_words >= 6 then template end as template,
     floor_to(batch_account.created, 3_600_000_000) - earlier as opened
   from batch_fact join batch_account using (w, account) cross join (values (0), (1)) as span(earlier);
+
+create or replace temp table batch_place as
+with place as (
+  select w, opened, subnet from batch_trait
+  where opened is not null and subnet is not null group by all having count(distinct unit) >= 8
+)
+select distinct w, opened, unit from place join batch_trait using (w, opened, subnet);
+
+create or replace temp table batch_burst as
+  select distinct w, unit, opened, client from batch_trait anti join batch_place using (w, opened, unit)
+  where opened is not null and client is not null;
 
 create or replace temp table batch_marginal as
   select w, 'subnet' as part, subnet as value, count(distinct unit) as units from batch_trait
@@ -50,8 +82,7 @@ with pair as (
   select w, 'subnet', subnet, 'template', template::varchar, least(count(distinct unit), count(distinct prompt)), null
   from batch_trait where subnet is not null and template is not null group by all
   union all
-  select w, 'opened', opened::varchar, 'client', client, count(distinct unit), opened
-  from batch_trait where opened is not null and client is not null group by all
+  select w, 'opened', opened::varchar, 'client', client, count(distinct unit), opened from batch_burst group by all
   union all
   select w, 'opened', opened::varchar, 'subnet', subnet, count(distinct unit), opened
   from batch_trait where opened is not null and subnet is not null group by all
@@ -77,7 +108,8 @@ with size as (
     surprise(n, greatest(a.units * b.units / size.units::double, hourly)) as surprise,
     log10(keys) as burden,
     (n + 0.5) * (size.units - a.units - b.units + n + 0.5) / ((a.units - n + 0.5) * (b.units - n + 0.5)) as odds_ratio,
-    hourly
+    hourly,
+    greatest((a.units - n) * (b.units - n) / greatest(1, size.units - n)::double, hourly) as expected
   from batch_pair as pair
   join size using (w)
   join tried using (w)
@@ -89,10 +121,10 @@ with size as (
 ), mean as (
   select w, avg(units) as expected from instrument group by w
 )
-select w, first, this, second, that, surprise from judged
+select w, first, this, second, that, surprise, expected from judged
 where surprise > greatest(6, 2 + burden) and odds_ratio >= 10 and n >= 10 * hourly
 union all
-select w, 'payment', value, '', '', surprise(units, expected) from instrument join mean using (w) where units > 1;
+select w, 'payment', value, '', '', surprise(units, expected), null from instrument join mean using (w) where units > 1;
 
 create or replace temp table batch_edge as
 with reached as (
@@ -104,14 +136,17 @@ with reached as (
   select distinct link.w, first, this, second, that, unit
   from batch_link as link join batch_trait as trait
     on trait.w = link.w and first = 'opened' and trait.opened::varchar = this
-    and case second when 'client' then client = that when 'subnet' then subnet = that
-      else template::varchar = that end
+    and case second when 'subnet' then subnet = that when 'template' then template::varchar = that else false end
+  union
+  select distinct link.w, first, this, second, that, unit
+  from batch_link as link join batch_burst as burst
+    on burst.w = link.w and first = 'opened' and second = 'client' and burst.opened::varchar = this and client = that
   union
   select distinct link.w, first, this, '', '', unit
   from batch_link as link join batch_key as had
     on had.w = link.w and first = 'payment' and kind = 'payment' and value = this
 )
-select reached.w, first || ' ' || second as kind, surprise, unit,
+select reached.w, trim(first || ' ' || second) as kind, surprise, coalesce(expected, 0) as expected, unit,
   dense_rank() over (order by reached.w, first, this, second, that) as link
 from reached join batch_link using (w, first, this, second, that)
 order by link, unit;
@@ -137,31 +172,38 @@ insert into batch_member
 """
 
 
-def gathered(units_of: Mapping[int, set[Unit]]) -> dict[int, int]:
+def gathered(units_of: Mapping[int, set[Unit]], payments: Set[int] = frozenset()) -> dict[int, int]:
     """The group of each link, named by one of its links.
 
     At first each link is a group. Two groups become one if a third of the smaller one's units, and at least two, are
     in both; or if as many bridges as 15 % of the smaller one's units, and at least three, lead from one to the other:
-    units of both, or else groups of fewer than eight units that share one with each. This is repeated with
+    units of both, or else groups of fewer than eight units that share one with each. Where the bridges are payment
+    instruments, 5 % and two do: people come to one place by chance, but seldom to one card. This is repeated with
     the larger groups until nothing changes, at most ROUNDS times.
 
     A plain connected component would not do: one unit that bought from a reseller and shares a popular client with a
     campaign would make the two one.
+
+    Args:
+        units_of: the units of each link.
+        payments: which links are payment instruments.
     """
     group_of = {link: link for link in units_of}
     for _ in range(ROUNDS):
         units: dict[int, set[Unit]] = defaultdict(set)
         for link, group in group_of.items():
             units[group] |= units_of[link]
-        merged = _merged({group: len(found) for group, found in units.items()}, *_shared(units))
+        merged = _merged({group: len(found) for group, found in units.items()}, *_shared(units, payments))
         if all(group == other for group, other in merged.items()):
             break
         group_of = {link: merged[group] for link, group in group_of.items()}
     return group_of
 
 
-def _shared(units: Mapping[int, set[Unit]]) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
-    """For pairs of groups: units in both, and small groups that share a unit with each."""
+def _shared(
+    units: Mapping[int, set[Unit]], payments: Set[int]
+) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+    """For pairs of groups: units in both; small groups that share a unit with each; of these, payment instruments."""
     groups_of: dict[Unit, list[int]] = defaultdict(list)
     for group in sorted(units, key=lambda group: (-len(units[group]), group)):
         for unit in units[group]:
@@ -169,15 +211,22 @@ def _shared(units: Mapping[int, set[Unit]]) -> tuple[Counter[tuple[int, int]], C
                 groups_of[unit].append(group)
     common = Counter(_ordered(pair) for groups in groups_of.values() for pair in combinations(groups, 2))
     bridges: Counter[tuple[int, int]] = Counter()
+    cards: Counter[tuple[int, int]] = Counter()
     for group, found in units.items():
         if len(found) < SMALL_UNITS:
             near = {other for unit in found for other in groups_of[unit]} - {group}
-            bridges.update(_ordered(pair) for pair in combinations(near, 2))
-    return common, bridges
+            pairs = [_ordered(pair) for pair in combinations(near, 2)]
+            bridges.update(pairs)
+            if group in payments:
+                cards.update(pairs)
+    return common, bridges, cards
 
 
 def _merged(
-    sizes: Mapping[int, int], common: Mapping[tuple[int, int], int], bridges: Mapping[tuple[int, int], int]
+    sizes: Mapping[int, int],
+    common: Mapping[tuple[int, int], int],
+    bridges: Mapping[tuple[int, int], int],
+    cards: Mapping[tuple[int, int], int],
 ) -> dict[int, int]:
     """The smallest of the groups that become one, for each of them (a disjoint-set forest, paths halved)."""
     parent = {group: group for group in sizes}
@@ -190,7 +239,9 @@ def _merged(
     for pair in {*common, *bridges}:
         smaller, both = min(sizes[pair[0]], sizes[pair[1]]), common.get(pair, 0)
         overlap = both >= 2 and 3 * both >= smaller
-        if overlap or 20 * max(both, bridges.get(pair, 0)) >= max(60, 3 * smaller):
+        bridged = 20 * max(both, bridges.get(pair, 0)) >= max(60, 3 * smaller)
+        paid = 20 * cards.get(pair, 0) >= max(40, smaller)
+        if overlap or bridged or paid:
             low, high = sorted((root(pair[0]), root(pair[1])))
             parent[high] = low
     return {group: root(group) for group in sizes}
@@ -201,44 +252,53 @@ def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
 
 
 def _members(
-    component_of: Mapping[int, int], units_of: Mapping[int, set[Unit]], kind_of: Mapping[int, str]
+    component_of: Mapping[int, int], units_of: Mapping[int, set[Unit]], known: Mapping[int, Link]
 ) -> dict[int, list[Unit]]:
-    """The units of each component: each unit in the one that it has most links to.
+    """The units of each component: each in the one that it has most links to, those of fewer than eight units last.
 
-    One joint key of many that ordinary people may hold as well makes nobody a member; who pays with the others is one.
+    One joint key of many that ordinary people may hold as well makes nobody a member; who pays with the others is one,
+    and who has a key that hardly anybody has by chance.
     """
     kinds: dict[int, set[str]] = defaultdict(set)
-    for link, component in component_of.items():
-        kinds[component].add(kind_of[link])
     links_of: dict[Unit, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    reached: dict[int, set[Unit]] = defaultdict(set)
     for link, component in sorted(component_of.items()):
+        kinds[component].add(known[link].kind)
+        reached[component] |= units_of[link]
         for unit in units_of[link]:
             links_of[unit][component].append(link)
+
+    def holds(component: int, links: list[int]) -> bool:
+        return (
+            len({known[link].kind for link in links}) > 1
+            or len(kinds[component]) == 1
+            or any(known[link].expected * STRANGERS <= len(units_of[link]) for link in links)
+        )
+
     members: dict[int, list[Unit]] = defaultdict(list)
     for unit, links_in in sorted(links_of.items()):
-        component = min(links_in, key=lambda component: (-len(links_in[component]), component))
-        links = links_in[component]
-        of_kinds = {kind_of[link] for link in links}
-        if len(of_kinds) > 1 or len(kinds[component]) == 1 or any(kind.startswith("payment") for kind in of_kinds):
-            members[component].append(unit)
+        held = [component for component, links in links_in.items() if holds(component, links)]
+        if held:
+            ranks = {one: (len(reached[one]) < SMALL_UNITS, -len(links_in[one]), -len(reached[one])) for one in held}
+            members[min(held, key=lambda one: (ranks[one], one))].append(unit)
     return members
 
 
 def add_components(connection: duckdb.DuckDBPyConnection) -> None:
     """Add the batch's components of at least three units to `batch_cluster` and `batch_member`."""
     connection.execute(_LINKS)
-    edges = connection.execute("select w, unit, link, kind, surprise from batch_edge").fetchall()
+    edges = connection.execute("select w, unit, link, kind, surprise, expected from batch_edge").fetchall()
     units_of: dict[int, set[Unit]] = defaultdict(set)
-    for w, unit, link, _, _ in edges:
+    for w, unit, link, *_ in edges:
         units_of[link].add((w, unit))
-    known = {link: (kind, surprise) for _, _, link, kind, surprise in edges}
-    component_of = gathered(units_of)
-    members = _members(component_of, units_of, {link: kind for link, (kind, _) in known.items()})
+    known = {link: Link(kind, surprise, expected) for _, _, link, kind, surprise, expected in edges}
+    component_of = gathered(units_of, {link for link, one in known.items() if one.kind == PAYMENT})
+    members = _members(component_of, units_of, known)
     kinds: dict[int, set[str]] = defaultdict(set)
     surprises: dict[int, float] = defaultdict(float)
     for link, component in component_of.items():
-        kinds[component].add(known[link][0])
-        surprises[component] = max(surprises[component], known[link][1])
+        kinds[component].add(known[link].kind)
+        surprises[component] = max(surprises[component], known[link].surprise)
     rows = [
         (number, w, unit, len(kinds[component]), surprises[component])
         for number, component in enumerate(sorted(members), start=1)

@@ -28,7 +28,7 @@ from member_client.windows.unlikeness import (
     unlikeness,
 )
 
-MIN_CLUSTER_PROMPTS = 100
+MIN_CLUSTER_PROMPTS = 40
 HEAVY_PROMPTS = 200
 HEAVY_SAMPLE = 64
 STRATUM_UNITS = 192

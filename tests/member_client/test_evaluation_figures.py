@@ -140,6 +140,22 @@ def test_each_way_of_flagging_finds_its_accounts(tmp_path: Path) -> None:
     assert report == evaluation.run(settings)
 
 
+def test_windows_of_every_day_find_earlier_than_the_last_ones(tmp_path: Path) -> None:
+    pattern = candidate(
+        tmp_path, "by_account", "account_window", "window.hours: 24, window.query_pattern_share|gte: 0.9"
+    )
+    asked = candidate(tmp_path, "by_request", "request", 'prompt.text|startswith: "Solve the"', "query_pattern")
+    prompts = gather([attack_file(40)], ordinary_files(60))
+    settings = Settings(accounts=5, mix=(1, 0), ordinary=100, days=4)
+    hours = {}
+    for last in (True, False):
+        report = Evaluation(prompts, [pattern, asked], lambda _: None, last_windows=last).run(settings)
+        assert report["settings"]["windows"] == ("last" if last else "all")
+        hours[last] = report["by_pattern"]["by_account"]["hours_to_detection"]
+    assert hours[False] <= 24
+    assert hours[True] >= 48
+
+
 def test_leaving_out_the_corpus_that_a_pattern_was_written_from(tmp_path: Path) -> None:
     seen = 'prompt.text|startswith: "Solve the"'
     pattern = candidate(tmp_path, "by_request", "request", seen, "query_pattern")

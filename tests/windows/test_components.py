@@ -7,6 +7,7 @@ import random
 import duckdb
 import pytest
 
+from member_client.windows.components import gathered
 from tests.windows.traffic import DAY, HOUR, MONDAY, Request, members, ordinary_account, rows, sentence, windows_of
 
 CAMPAIGN = 300
@@ -159,6 +160,47 @@ def test_a_burst_of_a_client_links_and_its_steady_use_does_not() -> None:
     log += shared("burst", 40, rng, **{"client.fingerprint": "client-odd", "account.created": MONDAY - 80 * HOUR})
     (found,) = members(windows_of(log, hours=(24,)), "component")
     assert {account.split("-")[0] for account in found} == {"burst"}
+
+
+def test_a_class_with_the_client_and_the_hour_of_a_burst_is_not_drawn_into_it() -> None:
+    rng = random.Random(8)
+    odd = {"client.fingerprint": "client-odd", "account.created": MONDAY - 80 * HOUR}
+    log = (
+        people(rng) + shared("burst", 40, rng, **odd) + shared("pupil", 30, rng, **odd, **{"network.ip": "10.203.0.1"})
+    )
+    found = members(windows_of(log, hours=(24,)), "component")
+    assert sorted({account.split("-")[0] for account in one} for one in found) == [{"burst"}, {"pupil"}]
+
+
+@pytest.mark.parametrize(("steady", "alone"), [(0, 6), (168, 0)])
+def test_who_pays_alone_belongs_to_a_burst_whose_client_hardly_anybody_has(steady: int, alone: int) -> None:
+    rng = random.Random(9)
+    odd = {"client.fingerprint": "client-odd"}
+    burst = shared("burst", 40, rng, **odd, **{"account.created": MONDAY - 80 * HOUR})
+    log = people(rng) + [
+        dict(one) | ({"payment.fingerprint": f"virtual-{number // 5}"} if number < 34 else {})
+        for one in burst
+        for number in [int(one["account.id"][6:])]
+    ]
+    others = shared("other", steady, rng, **odd)
+    log += [dict(one) | {"account.created": MONDAY - (int(one["account.id"][6:]) + 1) * HOUR} for one in others]
+    (found,) = members(windows_of(log, hours=(24,)), "component")
+    assert {account.split("-")[0] for account in found} == {"burst"}
+    assert len(found) == 34 + alone
+
+
+def test_two_cards_make_two_bursts_one_and_two_places_do_not() -> None:
+    def units(*numbers: int) -> set[tuple[int, int]]:
+        return {(0, number) for number in numbers}
+
+    bursts = {1: units(*range(30)), 2: units(*range(30, 60))}
+    small = {3: units(0, 30, 70), 4: units(1, 31, 71)}
+    places = gathered(bursts | small)
+    cards = gathered(bursts | small, {3, 4})
+    assert places[1] != places[2]
+    assert cards[1] == cards[2]
+    one_card = gathered(bursts | {3: small[3]}, {3})
+    assert one_card[1] != one_card[2]
 
 
 def test_two_strangers_are_no_component_and_three_are() -> None:
