@@ -112,9 +112,7 @@ select "group", kind, value, n, 1 as accounts from counted join batch_account us
 create or replace temp table batch_spread as from spread_of('batch_tally');
 """
 
-_ACCOUNT_WINDOWS = """
-insert into windows_of_accounts by name
-select
+_OF_BOTH = """
   batch_window.end_us as "timestamp",
   batch_window.hours as "window.hours",
   requests as "window.requests",
@@ -136,7 +134,15 @@ select
   share(reasoning, readable) as "window.reasoning_elicitation_share",
   share(rubric, readable) as "window.rubric_elicitation_share",
   share(query_hits, hits_known) as "window.query_pattern_share",
-  windows_account.id as "account.id",
+"""
+
+_ACCOUNT_WINDOWS = (
+    """
+insert into windows_of_accounts by name
+select
+"""
+    + _OF_BOTH
+    + """  windows_account.id as "account.id",
   created as "account.created",
   (batch_window.end_us - created)::double / 86_400_000_000 as "account.age_days",
   windows_org.id as "org.id",
@@ -148,9 +154,11 @@ join clock_of('batch_tally') using ("group")
 join windows_account using (account)
 left join windows_org using (org);
 """
+)
 
 # batch_cluster(cluster, w, kind, key, link_kinds, surprise) and batch_member(cluster, "group") come from links.
-_CLUSTER_WINDOWS = """
+_CLUSTER_WINDOWS = (
+    """
 create or replace temp table batch_cluster_tally as
   select cluster as "group", kind, value, sum(n) as n, count(*) as accounts
   from batch_member join batch_tally using ("group") group by all;
@@ -219,28 +227,9 @@ group by cluster;
 
 insert into windows_of_clusters by name
 select
-  batch_window.end_us as "timestamp",
-  batch_window.hours as "window.hours",
-  requests as "window.requests",
-  requests_before as "window.requests_before",
-  conversations as "window.conversations",
-  input::double / 1e6 as "window.input_tokens",
-  output::double / 1e6 as "window.output_tokens",
-  share(output::double / 1e6, outputs) as "window.output_tokens_per_request",
-  share(paired_output::double, paired_input) as "window.output_input_ratio",
-  spread.hours as "window.active_hours",
-  evenness(requests, clock_n_log_n, 24) as "window.hour_entropy",
-  gap_variation as "window.gap_variation",
-  nullif(models, 0) as "window.models",
-  share(new_model, with_model) as "window.new_model_share",
-  share(prompt_values, prompts) as "window.distinct_prompt_share",
-  share(single, requests) as "window.single_turn_share",
-  share(top_template, templates) as "window.template_concentration",
-  case topics when 1 then 0 else evenness(topics, topic_n_log_n, topics) end as "window.topic_spread",
-  share(reasoning, readable) as "window.reasoning_elicitation_share",
-  share(rubric, readable) as "window.rubric_elicitation_share",
-  share(query_hits, hits_known) as "window.query_pattern_share",
-  kind as "cluster.key_kind",
+"""  # noqa: S608 - both parts are constants
+    + _OF_BOTH
+    + """  kind as "cluster.key_kind",
   key as "cluster.key",
   accounts as "cluster.accounts",
   units as "cluster.units",
@@ -272,6 +261,7 @@ insert into windows_members
   join batch_account using ("group")
   join windows_account using (account);
 """
+)
 
 
 def add_account_windows(connection: duckdb.DuckDBPyConnection) -> None:
