@@ -224,5 +224,6 @@ def _read_manifest(archive: zipfile.ZipFile) -> Manifest:
 def _readable() -> Iterator[None]:
     try:
         yield
+    # the last is what zipfile says of a way of compressing, or encrypting, that it does not know
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise BackupError(f"the backup is damaged or cut short, or is none: {error}") from error

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from member_client.detection import request_logs
+from member_client.detection.canonical import BatchBuilder, request_fields
 from member_client.detection.request_logs import BrokenRow, rows, total_bytes
 from member_client.detection.rows import BadRow, event_fields, flatten, parse_columns
 from member_client.errors import InvalidInput
@@ -186,3 +187,9 @@ def test_a_missing_file_and_one_named_twice_are_refused_before_anything_runs(tmp
     with pytest.raises(InvalidInput, match="twice"):
         total_bytes([str(file), str(file)])
     assert total_bytes([str(file), "-"]) is None
+
+
+def test_a_batch_is_as_large_as_all_of_its_texts() -> None:
+    builder = BatchBuilder("log.jsonl", request_fields())
+    builder.add(1, {"prompt.text": "ten", "prompt.system": "x" * 1_000, "account.id": "a"})
+    assert builder.size >= 1_004

@@ -226,4 +226,4 @@ class Histories(RuleBasedStateMachine):
 
 
 def test_random_histories_are_decided_as_the_model_decides_them() -> None:
-    run_state_machine_as_test(Histories, settings=settings(max_examples=60, stateful_step_count=50))
+    run_state_machine_as_test(Histories, settings=settings(max_examples=100, stateful_step_count=50))
