@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from hub.database.connections import plain_url
@@ -15,6 +16,10 @@ from hub.database.embedded import EmbeddedPostgres, destroy
 from hub.database.embedded_place import EmbeddedPostgresError
 from hub.identity import HubIdentity
 from tests.forum import ForumInABox, RunningHub, make_identity, migrate, running_hub
+
+# How fast examples are made says nothing of our code: the first text of a fresh checkout takes seconds.
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count()
