@@ -1,4 +1,4 @@
-"""`stillwatch policy`: whose cosignatures this home wants to see before it believes a checkpoint."""
+"""`stillwatch witness`: whose cosignatures this home wants to see before it believes a checkpoint."""
 
 from __future__ import annotations
 
