@@ -35,6 +35,7 @@ _COMMANDS = {
     "pattern": "pattern:app",
     "sighting": "sighting:app",
     "key": "key:app",
+    "policy": "policy:app",
     "witness": "witness:app",
     "log": "log:app",
     "gossip": "gossip:app",

@@ -7,6 +7,7 @@
 standing      stages, and what a policy's lines say of a pattern
 policy        policy.toml as values; `policy_file` reads it, with the line of each
 facts         what a stage is decided from
+backtests     keeping what a backtest found
 climbing      what decides, as pure functions
 store         what is remembered: lifecycle.sqlite
 reviewing     all of it put together for a home
