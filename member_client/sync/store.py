@@ -45,7 +45,7 @@ class StoredVersion:
         newest: version number of the record's newest version.
         withdrawn_at: log index of the record's withdrawal, or None.
         trial: None while this version of the client has not tried the pattern, "" when it passed, else why it did not.
-        refers_to: for a sighting the pattern's id, for a withdrawal the record's id; "" otherwise.
+        refers_to: id of the one record that it is about (`statements.is_about`), "" for none.
     """
 
     index: int
