@@ -279,7 +279,7 @@ def endorsements(facts: Facts, policy: Policy) -> frozenset[str]:
 
 
 def is_named(lab: str, name: str, listed: Iterable[str]) -> bool:
-    """Whether a list of names or ids has this lab in it. What reads like an id is one, whatever labs call themselves."""
+    """Whether names or ids in a list are of this lab. What reads like an id is one, whatever labs call themselves."""
     return any(
         one in (EVERYBODY, lab) or (not one.startswith(_ID) and one.casefold() == name.casefold()) for one in listed
     )
