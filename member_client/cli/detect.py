@@ -27,6 +27,7 @@ from member_client.cli.reading_logs import (
     sources_of,
     warn_left_out,
     warn_missing,
+    warn_unreadable,
 )
 from member_client.detection import runs
 from member_client.detection.detecting import Options, Place, Result, parse_memory, parse_since
@@ -136,6 +137,7 @@ def detect(
             tallies=result.tallies,
             left_out=list(selection.left_out),
             reported={},
+            readability=result.readability.document(),
         ).document()
 
     with ExitStack() as running:
@@ -184,6 +186,7 @@ def _report(summary: Summary, broken: Broken, result: Result, selection: Selecti
     if result.files_unchanged:
         say(f"nothing new in {result.files_unchanged} of {len(summary.files)} files")
     warn_missing(result.missing, result.hopeless, {tally.entry: tally.title for tally in summary.tallies})
+    warn_unreadable(result.readability)
     broken.warn()
 
 

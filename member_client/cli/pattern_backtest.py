@@ -28,6 +28,7 @@ from member_client.cli.reading_logs import (
     sources_of,
     warn_left_out,
     warn_missing,
+    warn_unreadable,
 )
 from member_client.detection import runs
 from member_client.detection.detecting import Options, parse_memory, parse_since
@@ -101,6 +102,7 @@ def backtest(
             tested, others, sources, options, runs.folder(session.home), broken.note, known_good, report_progress
         )
     if not result.requests:
+        warn_unreadable(result.readability)
         broken.warn()
         raise InvalidInput("these logs have no requests to look at", "name other files, or an earlier --since")
     if chart is not None:
@@ -109,6 +111,7 @@ def backtest(
         seconds = round(time.monotonic() - started, 3)
         output.print_json(_document(chosen, result, selection, broken) | {"seconds": seconds})
     elif as_measured:
+        warn_unreadable(result.readability)
         typer.echo(dump({"measured": measured(result)}), nl=False)
         _warn_missing(tested, result)
         broken.warn()
@@ -118,6 +121,7 @@ def backtest(
             say(f"chart: {chart}")
         warn_left_out(selection)
         _warn_missing(tested, result)
+        warn_unreadable(result.readability)
         broken.warn()
 
 
@@ -170,6 +174,7 @@ def _document(chosen: ChosenPattern, result: Backtest, selection: Selection, bro
         "could_not_match": result.hopeless,
         "left_out": [asdict(one) for one in selection.left_out],
         "first_broken_rows": broken.document(),
+        **result.readability.document(),
     }
 
 

@@ -16,6 +16,7 @@ from member_client.detection.in_force import Selection
 from member_client.detection.log_settings import Column, Source, expanded, read_settings
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.rows import parse_columns
+from member_client.detection.unreadable import Readability
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.patterns.finding import short_id
@@ -120,6 +121,16 @@ def warn_missing(missing: Mapping[str, tuple[str, ...]], hopeless: frozenset[str
             output.warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
         else:
             output.warn(f"no row has {shown}, so these may match less than they could: {'; '.join(names)}", "")
+
+
+def warn_unreadable(readability: Readability) -> None:
+    """Say by field what could not be read, and which columns were named that no row has."""
+    for name, found in sorted(readability.unreadable.items()):
+        rows = f"{found.rows:,} row{'' if found.rows == 1 else 's'}"
+        output.warn(f"{name} could not be read in {rows}, where it counts as absent; the first has {found.kind}")
+        output.warn(f"hint: {found.hint}")
+    for name, column in readability.unmet:
+        output.warn(f"no row has the column {column!r}, which {name} is mapped to")
 
 
 @contextmanager

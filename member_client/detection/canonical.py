@@ -67,10 +67,12 @@ class BatchBuilder:
 
     Attributes:
         size: characters of text gathered, roughly.
+        odd: by field, how many values of another type than its own there were, and the first of them.
     """
 
     def __init__(self, file: str, fields: Sequence[Field]) -> None:
         self.size = 0
+        self.odd: dict[str, tuple[int, Any]] = {}
         self._file = shown_name(file)
         self._schema = batch_schema(fields)
         self._lines: list[int] = []
@@ -91,7 +93,13 @@ class BatchBuilder:
         event = Event(row)
         self._lines.append(line)
         for name, read, values in self._columns:
-            values.append(read(event, name) if name in row else None)
+            if name in row:
+                value = read(event, name)
+                if value is None and row[name] is not None:
+                    self._note_odd(name, row[name])
+                values.append(value)
+            else:
+                values.append(None)
 
     def take(self, first_id: int) -> pa.RecordBatch:
         """The rows gathered, as a batch whose first event has this id; the builder is empty then."""
@@ -106,6 +114,12 @@ class BatchBuilder:
         self._lines = []
         self._columns = [(name, read, []) for name, read, _ in self._columns]
         return batch
+
+    def _note_odd(self, name: str, value: Any) -> None:
+        # an empty text, or what is no number by its own account, says that there is nothing
+        if value != "" and value == value:
+            count, first = self.odd.get(name, (0, value))
+            self.odd[name] = (count + 1, first)
 
 
 def _reader(field_type: FieldType) -> Callable[[Event, str], Any]:

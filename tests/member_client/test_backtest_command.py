@@ -182,6 +182,20 @@ def test_what_cannot_be_done_is_said_before_logs_are_read(
         assert "Traceback" not in said
 
 
+def test_what_cannot_be_read_is_said_also_if_no_request_is_left(
+    home: Path, command: Command, log: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text(log.read_text().replace("+00:00", "").removesuffix("{broken"))
+    given = ("pattern", "backtest", TASKS, odd, "--home", home)
+    expected = "timestamp could not be read in 18 rows, where it counts as absent; the first has text of the form"
+    assert expected in command(*given)
+    assert expected in command(*given, "--measured")
+    assert expected in command(*given, "--since", "2026-01-01", code=2)
+    (told,) = command.json(*given)["unreadable"]
+    assert (told["field"], told["kind"]) == ("timestamp", "text of the form 9999-99-99T99:99:99")
+
+
 def test_what_could_not_match_is_not_measured(home: Path, command: Command, log: Path, tmp_path: Path) -> None:
     draft, alone, odd = tmp_path / "pool.yaml", tmp_path / "alone.jsonl", tmp_path / "odd.jsonl"
     draft.write_text(library.starter("account-burst-behind-one-payment").text)

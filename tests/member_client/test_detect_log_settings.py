@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from member_client.detection.canonical import request_fields
 from member_client.detection.log_settings import Column, Source, expanded, read_settings
 from member_client.detection.parquet_rows import parquet_batches
+from member_client.detection.unreadable import Readability
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.events import parse_time
 
@@ -100,7 +101,7 @@ def read_by_sql(values: list[Any], kind: pa.DataType, column: Column) -> list[in
         path = Path(place) / "times.parquet"
         pq.write_table(pa.table({"timestamp": pa.array(values, kind)}), path)
         fields = request_fields(["timestamp"])
-        batches = list(parquet_batches(str(path), {"timestamp": column}, fields, 1, 0, lambda _: None))
+        batches = list(parquet_batches(str(path), {"timestamp": column}, fields, 1, 0, lambda _: None, Readability()))
     return [time for batch, _, _ in batches for time in batch.column("timestamp").to_pylist()]
 
 
