@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from member_client.cli import output
 from member_client.detection.in_force import Selection
-from member_client.detection.log_settings import Column, Source, expanded, read_settings
+from member_client.detection.log_settings import Column, Source, as_settings_say, expanded, read_settings
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.rows import parse_columns
 from member_client.detection.unreadable import Readability
@@ -32,7 +32,10 @@ FilesArgument = Annotated[
 ]
 LogsOption = Annotated[
     Path | None,
-    typer.Option(help="What your logs are called and what their columns mean; by default the home's logs.toml."),
+    typer.Option(
+        help="What your logs are called and what their columns mean; by default the home's logs.toml. "
+        "Beside LOGS only their columns are taken from it.",
+    ),
 ]
 SinceOption = Annotated[
     str, typer.Option(help="Leave out requests before this day or time (UTC).", metavar="TIME", show_default=False)
@@ -80,14 +83,22 @@ class Broken:
 def sources_of(home: Home, files: Sequence[str], logs: Path | None, mappings: Sequence[str]) -> list[Source]:
     """The logs that a user names, or those of a settings file; expanded.
 
+    Args:
+        files: named ones; with `logs` too, they are read as its source that lists them says, or its only one.
+        mappings: `--map`, which goes before what settings say.
+
     Raises:
-        InvalidInput: there are none, or they are named in two ways.
+        InvalidInput: there are none, or the settings do not say what is meant.
     """
     columns = {field: Column(column) for field, column in parse_columns(list(mappings)).items()}
     if files:
-        if logs is not None:
-            raise InvalidInput("name files, or a --logs file that names them", "give one of the two")
-        return [expanded(Source(tuple(files), columns=columns))]
+        named = expanded(Source(tuple(files), columns=columns))
+        if logs is None:
+            return [named]
+        return [
+            replace(one, columns={**one.columns, **columns})
+            for one in as_settings_say(named.files, read_settings(logs), logs)
+        ]
     chosen = logs or home.logs
     if not chosen.exists():
         raise InvalidInput(

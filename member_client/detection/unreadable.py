@@ -152,7 +152,7 @@ def _unit(number: float) -> str:
 
 def _in_settings(entry: Field, column: str, more: str) -> str:
     quoted = f'"{entry.name}"' if "." in entry.name else entry.name
-    return f'write {quoted} = {{ column = "{column}", {more} }} in logs.toml'
+    return f'write {quoted} = {{ column = "{column}", {more} }} in logs.toml (beside named files: --logs)'
 
 
 def _other(entry: Field) -> str:

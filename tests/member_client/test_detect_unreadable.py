@@ -171,7 +171,7 @@ def test_a_run_tells_of_all_files_also_of_rows_left_out_as_undated(tmp_path: Pat
         "field": "account.id",
         "rows": 2,
         "kind": "a whole number of 1 digit",
-        "hint": 'write "account.id" = { column = "account.id", text = true } in logs.toml',
+        "hint": 'write "account.id" = { column = "account.id", text = true } in logs.toml (beside named files: --logs)',
     }
 
 
