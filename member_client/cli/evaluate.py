@@ -187,16 +187,25 @@ def _read(paths: Sequence[Path]) -> list[PromptFile]:
 
 
 def _candidates(patterns: Which, names: Sequence[str], home: Path | None) -> list[Candidate]:
+    from member_client.detection.in_force import check_runnable, why_not_runnable
     from member_client.evaluation import candidates
 
     if names:
-        return [
+        named = [
             candidates.from_file(Path(name)) if name.endswith((".yaml", ".yml")) else candidates.starters([name])[0]
             for name in dict.fromkeys(names)
         ]
+        for one in named:
+            check_runnable(one.runnable)
+        return named
     if patterns is Which.STARTER:
         return candidates.starters()
-    active = candidates.in_force(open_session(home))
+    active: list[Candidate] = []
+    for one in candidates.in_force(open_session(home)):
+        if reason := why_not_runnable(one.runnable):
+            output.warn(f"left out: {one.title}: {reason}")
+        else:
+            active.append(one)
     if not active:
         raise InvalidInput("no pattern is in force here", "run `stillwatch sync`, see `stillwatch pattern list`")
     return active

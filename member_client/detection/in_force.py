@@ -147,6 +147,16 @@ def why_not_runnable(pattern: RunnablePattern) -> str:
     return ""
 
 
+def check_runnable(pattern: RunnablePattern) -> None:
+    """See that DuckDB can run a pattern that is to run by itself, before hours of work.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
+    if reason := why_not_runnable(pattern):
+        raise InvalidInput(f"{pattern.title!r} is {reason}", "change what its rules ask: docs/pattern-format.md")
+
+
 @cache
 def _empty_tables() -> duckdb.DuckDBPyConnection:
     """A table without rows for each category, with the columns that its rules may read."""
