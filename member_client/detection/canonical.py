@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from member_client.detection.rows import Fields, template_of
@@ -31,6 +33,20 @@ _ARROW = {FieldType.TEXT: pa.string(), FieldType.ADDRESS: pa.string(), FieldType
     FieldType.TIME: pa.int64()
 }
 _SQL = {FieldType.TEXT: "VARCHAR", FieldType.ADDRESS: "VARCHAR", FieldType.BOOLEAN: "BOOLEAN", FieldType.TIME: "BIGINT"}
+
+
+def keep_from_files(connection: duckdb.DuckDBPyConnection, folder: Path | None = None) -> None:
+    """Let a connection that others' patterns run on read and write no file, for the rest of its life.
+
+    Their texts and names are only ever literals in our SQL; this holds if one should not be.
+
+    Args:
+        folder: may be used all the same; so may the connection's own database and spilled data.
+    """
+    if folder is not None:
+        escaped = str(folder).replace("'", "''")
+        connection.execute(f"SET allowed_directories = ['{escaped}']")
+    connection.execute("SET enable_external_access = false")
 
 
 def arrow_type(entry: Field) -> pa.DataType:

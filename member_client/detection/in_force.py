@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 import duckdb
 
-from member_client.detection.canonical import sql_type
+from member_client.detection.canonical import CLOSED, keep_from_files, sql_type
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import CompiledPattern, Unsupported, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
@@ -160,7 +160,8 @@ def check_runnable(pattern: RunnablePattern) -> None:
 @cache
 def _empty_tables() -> duckdb.DuckDBPyConnection:
     """A table without rows for each category, with the columns that its rules may read."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=CLOSED)
+    keep_from_files(connection)
     for category in Category:
         columns = ", ".join(f'"{entry.name}" {sql_type(entry)}' for entry in fields_in(category).values())
         connection.execute(f'CREATE TABLE "{category}" ({columns})')
