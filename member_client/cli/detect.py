@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
+from member_client.cli.chosen_pattern import check_is_id
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.reading_logs import (
     Broken,
@@ -57,7 +58,12 @@ def detect(
     logs: LogsOption = None,
     patterns: Annotated[
         list[str] | None,
-        typer.Option("--pattern", help="Only this pattern (repeatable).", metavar="ID", show_default=False),
+        typer.Option(
+            "--pattern",
+            help="Only this record (repeatable); `pattern backtest` runs a file.",
+            metavar="ID",
+            show_default=False,
+        ),
     ] = None,
     since: SinceOption = "",
     new: Annotated[
@@ -100,6 +106,8 @@ def detect(
 
     Nothing leaves this machine. `stillwatch sighting report` publishes the counts, in buckets, if you say so.
     """
+    for one in patterns or []:
+        check_is_id(one)
     session = open_session(home)
     sources = sources_of(session.home, files or [], logs, mappings or [])
     follow = (not files) if new is None else new
