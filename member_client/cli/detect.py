@@ -105,6 +105,7 @@ def detect(
     """Run the patterns in force over request logs; write every match, and count them by pattern.
 
     Nothing leaves this machine. `stillwatch sighting report` publishes the counts, in buckets, if you say so.
+    With --json, first and last of a pattern are microseconds since 1970; first_time and last_time say them in RFC 3339.
     """
     for one in patterns or []:
         check_is_id(one)

@@ -301,4 +301,5 @@ def written_whole(path: Path) -> Iterator[TextIO]:
 
 
 def _tally_document(tally: Tally) -> dict[str, Any]:
-    return {name: getattr(tally, name) for name in Tally.__slots__}
+    named = {name: getattr(tally, name) for name in Tally.__slots__}
+    return named | {"first_time": shown_time(tally.first), "last_time": shown_time(tally.last)}

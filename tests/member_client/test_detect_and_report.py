@@ -99,6 +99,8 @@ def test_matches_are_written_for_their_owner_alone(
     }
     (tally,) = summary["patterns"]
     assert (tally["matches"], tally["accounts"], tally["undated"]) == (10, 2, 0)
+    assert (tally["first"], tally["first_time"]) == (int(YESTERDAY.timestamp()) * 1_000_000, YESTERDAY.isoformat())
+    assert tally["last_time"] == (YESTERDAY + timedelta(minutes=27)).isoformat()
     assert (summary["rows"], summary["broken_rows"]) == (30, 1)
     kept = boreal.home / "detections" / f"{summary['run']}.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
