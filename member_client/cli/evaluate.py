@@ -235,7 +235,6 @@ def _show(report: dict[str, Any]) -> None:
         [
             (name, _percent(one["recall_volume"]), _flagged(one), _batch(one))
             for name, one in report["by_pattern"].items()
-            if one["recall_volume"] or one["ordinary_accounts_flagged_count"] or _batch(one) != "0"
         ],
     )
     output.table(

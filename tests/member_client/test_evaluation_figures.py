@@ -189,7 +189,12 @@ def test_the_command_gives_the_same_json_twice(tmp_path: Path, capsys: pytest.Ca
         assert wanted | {"hours_to_detection"} <= set(part)
     assert set(report["by_pattern"]) == {"self-chat-scripts", "alpaca-wrapped-instructions"}
     assert run(arguments) == 0
-    assert "not found" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not found" in said
+    # also the patterns that found nothing
+    assert {"self-chat-scripts", "alpaca-wrapped-instructions"} <= {
+        line.split()[0] for line in said.splitlines() if line
+    }
 
 
 @pytest.mark.parametrize(
