@@ -23,13 +23,15 @@ from datetime import datetime
 
 from sharing_protocol.intervals import wilson
 from sharing_protocol.statements.handling import Bucket, bucket_of, lowest_of
+from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.statements.opinions import Endorsement, Opinion, Reviewed, Verdict
 from sharing_protocol.statements.records import Sighting
+from sharing_protocol.wire import DisputeInformation, VersionFeedback
 
 SAFE_WEIGHT = 30
 """Reviewed matches that count of each lab, however few the others reviewed."""
 
-Response = Sighting | Opinion | Endorsement
+Voice = Sighting | Opinion | Endorsement
 """What a lab says of another's pattern, or of its own: that it was seen."""
 
 
@@ -46,7 +48,7 @@ class Said:
     """
 
     index: int
-    statement: Response
+    statement: Voice
     newest: bool
     withdrawn: bool
     suspect: bool
@@ -121,6 +123,38 @@ def feedback(everything: Iterable[Said], now: datetime) -> dict[str, Feedback]:
         if not why_not_counted(said, now):
             by_version[said.statement.body.pattern.entry].append(said)
     return {entry: _of_version(entry, counted) for entry, counted in by_version.items()}
+
+
+def as_wire(version: int, found: Feedback) -> VersionFeedback:
+    """A version's feedback as hubs answer it and clients print it."""
+    interval = found.precision_interval
+    return VersionFeedback(
+        version=version,
+        entry=found.entry,
+        confirmed_by=sorted(found.confirmed_by),
+        disputed_by=sorted(found.disputed_by),
+        needs_work_by=sorted(found.needs_work_by),
+        endorsed_by=sorted(found.endorsed_by),
+        seen_by=sorted(found.seen_by),
+        reviewed=found.reviewed,
+        true_positives=found.true_positives,
+        precision=found.precision,
+        precision_interval=list(interval) if interval else None,
+        matches=found.matches.value if found.matches else None,
+        first_seen=format_timestamp(found.first_seen) if found.first_seen else None,
+        last_seen=format_timestamp(found.last_seen) if found.last_seen else None,
+        disputes=[
+            DisputeInformation(
+                lab=one.lab,
+                opinion=one.opinion,
+                created=format_timestamp(one.created),
+                reviewed=one.measured.reviewed,
+                true_positives=one.measured.true_positives,
+                comment=one.comment,
+            )
+            for one in found.disputes
+        ],
+    )
 
 
 def _of_version(entry: str, counted: list[Said]) -> Feedback:
