@@ -33,21 +33,20 @@ def list_campaigns(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the campaigns: who saw them, from when to when, and how much at the least."""
+    """List the campaigns: from when to when, how many matches at the least, which labs they reached, in order."""
     session = open_session(home)
     found = campaigns_seen(session, session.now, 1 if all_ else LEAST_LABS)
     if as_json:
         output.print_json([_document(session, one) for one in found])
         return
     output.table(
-        ["id", "from", "until before", "matches", "accounts", "trend", "labs, as it reached them", "patterns"],
+        ["id", "from", "until before", "matches", "trend", "reached", "patterns"],
         [
             (
                 short_id(one.id),
                 _day(one.start),
                 _day(one.end),
                 _at_least(one.matches),
-                _at_least(one.accounts),
                 one.trend,
                 ", ".join(name_of(share.lab, session.membership) for share in one.shares),
                 ", ".join(_title(session, pattern) for pattern in one.patterns),

@@ -17,6 +17,7 @@ from sharing_protocol.statements.handling import Bucket
 from sharing_protocol.statements.header import format_timestamp
 from tests.protocol.response_bodies import endorsement_body, opinion_body
 
+VERDICTS = ("confirm", "false_positive", "needs_work")
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 FIRST_DAY = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -135,8 +136,8 @@ def everything(draw: st.DrawFn) -> list[Said]:
                 found.append(opinion(index, author, draw(st.sampled_from(VERDICTS)), measured, of))
             if draw(st.booleans()):
                 found.append(endorsement(len(found), author, of))
-    return [replace(one, **{draw(st.sampled_from(STANDINGS)): draw(st.booleans())}) for one in found]
-
-
-VERDICTS = ("confirm", "false_positive", "needs_work")
-STANDINGS = ("newest", "withdrawn", "suspect", "lab_active")
+    return [
+        replace(one, newest=standing != 1, withdrawn=standing == 2, suspect=standing == 3, lab_active=standing != 4)
+        for one in found
+        if (standing := draw(st.integers(1, 8)))
+    ]
