@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from member_client.errors import InvalidInput
@@ -161,10 +161,13 @@ def _publish(session: Session, kind: VoiceKind, pattern: StoredVersion, body: di
 def _same_in_log(
     session: Session, kind: VoiceKind, pattern: StoredVersion, statement: RecordStatement
 ) -> Published | None:
-    """Where the log has this already, up to how long it is to hold."""
+    """Where the log has this already, valid for as long to a day: longer than that renews it."""
+    body = statement.body
     for one in voices(session, kind, pattern.id):
-        same = one.statement.body.model_copy(update={"valid_until": statement.body.valid_until}) == statement.body
-        if one.version.id == statement.id and one.state == "active" and same:
+        said = one.statement.body
+        same = said.model_copy(update={"valid_until": body.valid_until}) == body
+        renews = abs(said.valid_until - body.valid_until) >= timedelta(days=1)
+        if one.version.id == statement.id and one.state == "active" and same and not renews:
             version = one.version
             return Published(version.id, version.version, version.index, version.entry, already_logged=True)
     return None

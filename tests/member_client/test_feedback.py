@@ -217,6 +217,9 @@ def test_an_opinion_is_shown_confirmed_revised_and_withdrawn_for_good(case: Case
     assert (first["version"], first["index"], first["already_logged"]) == (1, size, False)
     again = case.reader.json(*dispute, *REVIEWED, "--yes")
     assert (again["index"], again["already_logged"]) == (size, True)
+    until = format_timestamp(utc_now() + timedelta(days=500))[:10]
+    renewed = case.reader.json(*dispute, *REVIEWED, "--valid-until", until, "--yes")
+    assert (renewed["id"], renewed["version"]) == (first["id"], 2)
     revised = case.reader.json(
         "opinion",
         "give",
@@ -229,7 +232,7 @@ def test_an_opinion_is_shown_confirmed_revised_and_withdrawn_for_good(case: Case
         "We were wrong.",
         "--yes",
     )
-    assert (revised["id"], revised["version"]) == (first["id"], 2)
+    assert (revised["id"], revised["version"]) == (first["id"], 3)
     case.reader.run("sync")
     (listed,) = case.reader.json("opinion", "list", "--pattern", case.pattern)
     assert (listed["lab"], listed["verdict"], listed["state"]) == ("Boreal", "confirm", "active")
