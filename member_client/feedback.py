@@ -74,7 +74,7 @@ def news_for_author(session: Session, since: int) -> list[StoredVoice]:
     return sorted(told, key=lambda one: one.version.index)
 
 
-def opinion_body(
+def voice_body(
     session: Session, pattern: StoredVersion, said: dict[str, Any], handling: dict[str, Any]
 ) -> dict[str, Any]:
     """The body of an opinion or an endorsement.

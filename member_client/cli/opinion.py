@@ -87,7 +87,7 @@ def give(
     chosen = choose(resolve(session.store, pattern), version)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     said = {"verdict": verdict.value, "measured": measured, "comment": comment or None}
-    _publish(session, "opinion", chosen, voices.opinion_body(session, chosen, said, handling), dry_run, yes, as_json)
+    _publish(session, "opinion", chosen, voices.voice_body(session, chosen, said, handling), dry_run, yes, as_json)
 
 
 @app.command("list")
@@ -158,7 +158,7 @@ def endorse(
     bring_up_to_date(session, no_sync or dry_run, as_json)
     chosen = choose(resolve(session.store, pattern), version)
     said = {"measured": _backtested(measured, chosen) if measured else None, "comment": comment or None}
-    body = voices.opinion_body(session, chosen, said, handling)
+    body = voices.voice_body(session, chosen, said, handling)
     _publish(session, "endorsement", chosen, body, dry_run, yes, as_json)
 
 
