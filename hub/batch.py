@@ -204,7 +204,7 @@ def _record(decision: Decision, candidate: Candidate, admission: Admission, inde
     decision.outcomes.append(Appended(index))
     decision.entries.append(NewEntry(index, leaf, candidate.payload_sha256, statement.type, candidate.entry))
     decision.heads.append(head_row(admission.head, index))
-    row = record_row(index, admission, candidate.envelope.payload)
+    row = record_row(index, admission, candidate.envelope)
     if row is not None:
         decision.records.append(row)
     if admission.withdrawn is not None:

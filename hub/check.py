@@ -161,7 +161,7 @@ class Check:
             return
         self._bytes[admission.statement.author] += len(entry.envelope)
         yield from self._content(row, admission)
-        derived = record_row(entry.index, admission, envelope.payload)
+        derived = record_row(entry.index, admission, envelope)
         if derived is not None:
             records[entry.index] = {**derived, "statement": envelope.payload.decode()}
             self.counts.records += 1

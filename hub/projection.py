@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from sharing_protocol import strict_json
 from sharing_protocol.admission import Admission, Head
+from sharing_protocol.envelope import Envelope
 from sharing_protocol.membership import Membership
 from sharing_protocol.statements import RecordStatement, headline_of, is_about
 
@@ -30,6 +31,7 @@ class RecordRow(TypedDict):
     marking: str
     valid_until: datetime
     refers_to: str | None
+    signer: str
     statement: dict[str, Any]
 
 
@@ -80,12 +82,12 @@ class KeyRow(TypedDict):
     suspect_from: int | None
 
 
-def record_row(index: int, admission: Admission, payload: bytes) -> RecordRow | None:
+def record_row(index: int, admission: Admission, envelope: Envelope) -> RecordRow | None:
     """The row for entry `index`, or None for a membership statement."""
     statement = admission.statement
     if not isinstance(statement, RecordStatement):
         return None
-    document = strict_json.loads(payload)
+    document = strict_json.loads(envelope.payload)
     if not isinstance(document, dict):
         raise TypeError("an admitted statement is an object")
     body = statement.body
@@ -105,6 +107,7 @@ def record_row(index: int, admission: Admission, payload: bytes) -> RecordRow | 
         "marking": body.marking.value,
         "valid_until": body.valid_until,
         "refers_to": is_about(statement) or None,
+        "signer": envelope.signatures[0].key_id,
         "statement": document,
     }
 

@@ -23,6 +23,7 @@ CHECKPOINT = "/checkpoint"
 COSIGNATURES = "/cosignatures"
 PROPOSALS = "/proposals"
 RECORDS = "/records"
+PATTERNS = "/patterns"
 MEMBERS = "/members"
 MAX_PAGE = 200
 MAX_WAIT_SECONDS = 55
@@ -167,6 +168,58 @@ class RecordDifference(WireModel):
     from_version: int
     to_version: int
     diff: list[str]
+
+
+class DisputeInformation(WireModel):
+    """An open `false_positive` opinion of a pattern version.
+
+    Attributes:
+        lab: id of the lab that disputes it.
+        opinion: id of the record.
+        created: when this version of the opinion was written.
+    """
+
+    lab: str
+    opinion: str
+    created: str
+    reviewed: int
+    true_positives: int
+    comment: str | None
+
+
+class VersionFeedback(WireModel):
+    """What counts of what labs said of one pattern version; labs are named by their ids, in their order.
+
+    Attributes:
+        reviewed: matches that people looked at, each lab's by its weight; `true_positives` of these were right.
+        precision: their share with its 95 % interval, null while nobody has reviewed any.
+        matches: the bucket of what was seen at the least, null for no sighting.
+        first_seen, last_seen: from the first day to the day after the last.
+    """
+
+    version: int
+    entry: str
+    confirmed_by: list[str]
+    disputed_by: list[str]
+    needs_work_by: list[str]
+    endorsed_by: list[str]
+    seen_by: list[str]
+    reviewed: int
+    true_positives: int
+    precision: float | None
+    precision_interval: list[float] | None
+    matches: str | None
+    first_seen: str | None
+    last_seen: str | None
+    disputes: list[DisputeInformation]
+
+
+class PatternFeedback(WireModel):
+    """Feedback on every version of a pattern, oldest first, as of a tree size."""
+
+    id: str
+    versions: list[VersionFeedback]
+    tree_size: int
 
 
 class KeyInformation(WireModel):

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, false, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub.database.tables import log_head, members, record_heads, records
+from hub.database.tables import log_head, member_keys, members, record_heads, records
+from sharing_protocol.membership import Status
+
+_IS_SUSPECT = func.coalesce(member_keys.c.suspect_from <= records.c.entry, false())
+"""Whether the key that signed a record was reported compromised from its index, or one below, on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class Filters:
 
     Attributes:
         author: a lab's id, or its name in any case.
-        state: `active`, `withdrawn`, `expired` or `superseded`.
+        state: `active`, `withdrawn`, `suspect`, `expired` or `superseded`.
         technique: an ATLAS id; `AML.T0024` also finds its sub-techniques.
         text: words as a web search takes them ("quoted", or, -not).
     """
@@ -48,6 +52,22 @@ class FoundRecord:
     severity: str | None
     marking: str
     valid_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SaidOf:
+    """What a lab says of a pattern: a record's newest version, neither withdrawn nor expired.
+
+    Attributes:
+        statement: as JSON.
+        suspect: whether its key was reported compromised from its index, or one below, on.
+        lab_active: whether its author is neither suspended nor expelled.
+    """
+
+    entry: int
+    statement: str
+    suspect: bool
+    lab_active: bool
 
 
 async def find_records(
@@ -86,10 +106,42 @@ async def read_withdrawal(
     return None if row is None else (FoundRecord(*row[:-1]), row[-1])
 
 
+async def read_said_of(connection: AsyncConnection, pattern_id: str, now: datetime) -> list[SaidOf]:
+    """Sightings, opinions and endorsements of any version of a pattern, in log order; not what no longer can count."""
+    columns = records.c
+    query = (
+        select(
+            columns.entry,
+            cast(columns.statement, Text),
+            _IS_SUSPECT,
+            members.c.status == Status.ACTIVE.value,
+        )
+        .join(record_heads, record_heads.c.id == columns.id)
+        .join(members, members.c.id == columns.author)
+        .outerjoin(member_keys, member_keys.c.key_id == columns.signer)
+        .where(
+            columns.refers_to == pattern_id,
+            columns.type.in_(("sighting", "opinion", "endorsement")),
+            columns.version == record_heads.c.version,
+            record_heads.c.withdrawn_at.is_(None),
+            columns.valid_until > now,
+        )
+        .order_by(columns.entry)
+    )
+    return [SaidOf(*row) for row in await connection.execute(query)]
+
+
+async def read_version_entries(connection: AsyncConnection, record_id: str) -> list[tuple[int, bytes]]:
+    """Number and leaf hash of each version of a record, oldest first."""
+    query = select(records.c.version, records.c.leaf_hash).where(records.c.id == record_id)
+    return [(version, leaf) for version, leaf in await connection.execute(query.order_by(records.c.version))]
+
+
 def _state(now: datetime) -> ColumnElement[str]:
     return case(
         (records.c.version < record_heads.c.version, literal("superseded")),
         (record_heads.c.withdrawn_at.is_not(None), literal("withdrawn")),
+        (_IS_SUSPECT, literal("suspect")),
         (records.c.valid_until <= now, literal("expired")),
         else_=literal("active"),
     )
@@ -117,6 +169,7 @@ def _summaries(now: datetime) -> Select[Any]:
         )
         .join(record_heads, record_heads.c.id == columns.id)
         .join(members, members.c.id == columns.author)
+        .outerjoin(member_keys, member_keys.c.key_id == columns.signer)
     )
 
 

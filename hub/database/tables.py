@@ -95,6 +95,7 @@ records = Table(
     Column("valid_until", DateTime(timezone=True), nullable=False),
     Column("statement", JSONB, nullable=False),
     Column("refers_to", Text, comment="id of the one record that it is about"),
+    Column("signer", Text, nullable=False, comment="id of the key that signed this version"),
     Column("search", TSVECTOR, Computed(SEARCHED_TEXT, persisted=True), nullable=False),
     UniqueConstraint("id", "version", name="records_id_version_key"),
     Index("records_author", "author", "entry"),

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from hub.routes import checkpoint_reports, cosignatures, directory, entries, health, log, proposals, records
+from hub.routes import checkpoint_reports, cosignatures, directory, entries, feedback, health, log, proposals, records
 from hub.routes.direct import Endpoint
 from hub.routes.openapi import document
 from hub.routes.services import Services
@@ -23,6 +23,7 @@ def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], En
     application.include_router(cosignatures.router(services))
     application.include_router(proposals.router(services))
     application.include_router(records.router(services))
+    application.include_router(feedback.router(services))
     application.include_router(directory.router(services))
     application.router.routes.extend(log.routes(checkpoint, tile))
     document(application)

@@ -60,7 +60,7 @@ def router(services: Services) -> APIRouter:
         type: RecordType | None = None,
         kind: RecordKind | None = None,
         author: Name = None,
-        state: Literal["active", "withdrawn", "expired", "superseded"] | None = None,
+        state: Literal["active", "withdrawn", "suspect", "expired", "superseded"] | None = None,
         technique: Annotated[str | None, Query(pattern=r"^AML\.T[0-9]{4}(\.[0-9]{3})?$")] = None,
         q: Name = None,
         after: Annotated[int, Query(ge=-1, le=2**48), AS_WRITTEN] = -1,

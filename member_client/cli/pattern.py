@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from member_client.cli import pattern_backtest, pattern_publishing, pattern_viewing, pattern_writing
+from member_client.cli import opinion, pattern_backtest, pattern_publishing, pattern_viewing, pattern_writing
 
 app = typer.Typer(help="Write, test, publish and look up patterns.", no_args_is_help=True)
 app.command("new")(pattern_writing.new)
@@ -19,4 +19,5 @@ app.command("withdraw")(pattern_publishing.withdraw)
 app.command("list")(pattern_viewing.list_patterns)
 app.command("search")(pattern_viewing.search)
 app.command("show")(pattern_viewing.show)
+app.command("feedback")(opinion.pattern_feedback)
 app.command("export")(pattern_viewing.export)

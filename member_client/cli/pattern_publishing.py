@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +27,7 @@ from member_client.publishing import Published
 from member_client.session import Session
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, publish nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 NoSyncOption = Annotated[
     bool, typer.Option("--no-sync", help="Do not bring the local copy of the log up to date first.")
 ]
@@ -149,6 +152,27 @@ def bring_up_to_date(session: Session, skip: bool, as_json: bool) -> None:
     """Follow the log first, so that versions and references are those that the hub has."""
     if not skip:
         sync.bring_up_to_date(session, show=not as_json)
+
+
+def show_first(records: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """What would be published, whole: of what, and the body."""
+    for title, body in records:
+        say(f"would be published of {title!r}, signed, to all members:", "bold")
+        say(json.dumps(body, ensure_ascii=False, indent=2))
+
+
+def confirm_publication(count: int, yes: bool, as_json: bool) -> None:
+    """Ask whether what was shown may be published.
+
+    Raises:
+        InvalidInput: it may not, or nobody is there to say so.
+    """
+    if yes:
+        return
+    if as_json or not sys.stdin.isatty():
+        raise InvalidInput("nothing was published: nobody confirmed it", "look at --dry-run, then pass --yes")
+    if not typer.confirm(f"Publish {'this' if count == 1 else f'these {count}'}?"):
+        raise InvalidInput("nothing was published")
 
 
 def published_document(published: Published) -> dict[str, Any]:

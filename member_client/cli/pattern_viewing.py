@@ -11,11 +11,14 @@ import typer
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_publishing import IdArgument
+from member_client.feedback import feedback_by_entry, feedback_of
+from member_client.feedback_in_words import feedback_in_a_line, names
 from member_client.patterns import presenting
 from member_client.patterns.finding import ALL, STATES, Listed, Wanted, find, listing, resolve, short_id
 from member_client.patterns.yaml_writing import pattern_file, sigma
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
+from sharing_protocol.feedback import Feedback, as_wire
 from sharing_protocol.statements import PatternKind
 
 VersionOption = Annotated[
@@ -44,7 +47,10 @@ def list_patterns(
     session = open_session(home)
     author = session.settings.member if mine else author
     wanted = Wanted(state=state, kind=kind.value if kind else "", author=author, technique=technique)
-    _report_list(find(session, wanted), as_json)
+    items = find(session, wanted)
+    _report_list(items, as_json)
+    if mine and not as_json:
+        _warn_of_disputes(session, items)
 
 
 def search(
@@ -122,6 +128,16 @@ def _report_list(items: list[Listed], as_json: bool) -> None:
     say(f"{len(items)} pattern{'' if len(items) == 1 else 's'}")
 
 
+def _warn_of_disputes(session: Session, items: list[Listed]) -> None:
+    found = feedback_by_entry(session, session.now)
+    for item in items:
+        disputed = found.get(item.version.entry, Feedback(item.version.entry)).disputed_by
+        if disputed:
+            short = short_id(item.version.id)
+            by = names(disputed, session.membership)
+            say(f"{short} is disputed by {by}: `stillwatch pattern feedback {short}`", "yellow")
+
+
 def _report_difference(session: Session, versions: list[StoredVersion], text: str, as_json: bool) -> None:
     before, after = presenting.parse_range(text, versions)
     lines = presenting.difference(session.store.pattern(before), session.store.pattern(after))
@@ -151,9 +167,14 @@ def _show_document(session: Session, versions: list[StoredVersion], chosen: Stor
         ],
         "provenance": asdict(presenting.provenance(session, chosen)),
         "sightings": [asdict(seen) for _, seen in presenting.sightings_of(session, chosen.id)],
+        "feedback": as_wire(chosen.version, _feedback_on(session, chosen)).model_dump(),
         "withdrawal": asdict(withdrawal) if withdrawal else None,
         "body": session.store.pattern(chosen).body.model_dump(mode="json"),
     }
+
+
+def _feedback_on(session: Session, chosen: StoredVersion) -> Feedback:
+    return feedback_of(session, chosen.id, session.now).get(chosen.entry, Feedback(chosen.entry))
 
 
 def _say_pattern(session: Session, document: dict[str, Any], chosen: StoredVersion) -> None:
@@ -170,6 +191,8 @@ def _say_pattern(session: Session, document: dict[str, Any], chosen: StoredVersi
     say(f"included in the verified checkpoint of {come['tree_size']} entries, root {come['root']}: {sound}")
     if come["receipt"]:
         say("receipt     kept here: the hub's signed promise, with its inclusion proof")
+    said = _feedback_on(session, chosen)
+    say(f"feedback    {feedback_in_a_line(said, session.membership)}", "yellow" if said.disputed_by else "")
     _say_versions_and_sightings(document)
     say("")
     say(pattern_file(session.store.pattern(chosen).body).rstrip())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import HomeOption, JsonOption, open_session
 from member_client.cli.pattern_publishing import (
     DryRunOption,
     LegalBasisOption,
@@ -19,10 +17,13 @@ from member_client.cli.pattern_publishing import (
     NoSyncOption,
     PurposeOption,
     ValidUntilOption,
+    YesOption,
     bring_up_to_date,
+    confirm_publication,
     handling_options,
     published_document,
     say_published,
+    show_first,
 )
 from member_client.detection import runs
 from member_client.detection.findings import Summary, Tally
@@ -58,7 +59,7 @@ def report(
     legal_basis: LegalBasisOption = "",
     valid_until: ValidUntilOption = "",
     dry_run: DryRunOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -78,11 +79,13 @@ def report(
     ]
     if not bodies:
         raise InvalidInput("there is nothing to report: no pattern matched, or all was reported before")
-    if dry_run or not as_json:
-        _show(bodies, as_json)
+    if not as_json:
+        show_first((tally.title, body) for tally, body in bodies)
+    elif dry_run:
+        output.print_json([body for _, body in bodies])
     if dry_run:
         return
-    _confirm(len(bodies), yes, as_json)
+    confirm_publication(len(bodies), yes, as_json)
     documents = []
     for tally, body in bodies:
         published = _publish(session, body)
@@ -149,24 +152,6 @@ def _seen_version(session: Session, tally: Tally) -> StoredVersion:
     if version.entry != tally.entry:
         raise InvalidInput(f"{tally.id} version {tally.version} is another one in the log", "run `detect` again")
     return version
-
-
-def _show(bodies: list[tuple[Tally, dict[str, Any]]], as_json: bool) -> None:
-    if as_json:
-        output.print_json([body for _, body in bodies])
-        return
-    for tally, body in bodies:
-        say(f"would be published of {tally.title!r}, signed, to all members:", "bold")
-        say(json.dumps(body, ensure_ascii=False, indent=2))
-
-
-def _confirm(count: int, yes: bool, as_json: bool) -> None:
-    if yes:
-        return
-    if as_json or not sys.stdin.isatty():
-        raise InvalidInput("nothing was published: nobody confirmed it", "look at --dry-run, then pass --yes")
-    if not typer.confirm(f"Publish {'this' if count == 1 else f'these {count}'}?"):
-        raise InvalidInput("nothing was published")
 
 
 def _publish(session: Session, body: dict[str, Any]) -> Published:

@@ -18,6 +18,8 @@ from member_client.cli.moved_patterns import Moved, move
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.diagnosis import SKEW_SECONDS, skew_notice
 from member_client.errors import ClientError, HubUnreachable, InvalidInput
+from member_client.feedback import news_for_author
+from member_client.feedback_in_words import voice_document, voice_in_words
 from member_client.patterns.trials import TrialCounts, try_new
 from member_client.session import Session
 from member_client.sync.following import SyncReport, acknowledge
@@ -116,6 +118,7 @@ class _Voice:
     def tell(self, ran: Ran) -> None:
         """Say what a run did, and have it noted that this was said."""
         report, moved = ran.report, ran.moved
+        news = news_for_author(self._session, self._session.store.reported)
         document = {
             "status": "rejected entries" if report.rejected else "ok",
             "name": self._session.settings.name,
@@ -136,6 +139,7 @@ class _Voice:
             "waiting": report.waiting or None,
             "cosigned": report.witness.cosigned if report.witness else None,
             "notices": notices(report),
+            "feedback": [voice_document(one, self._session.membership) for one in news],
         }
         self.say(document, f"{report.cursor - report.previous} new entries verified, {report.cursor} in all")
         if not self.as_json:
@@ -144,6 +148,8 @@ class _Voice:
                 output.warn(notice)
             for line in moved.news() if moved is not None and not self._quiet else ():
                 say(line)
+            for one in news:
+                say(voice_in_words(one, self._session), "yellow")
         # If this process ends before the next line has taken effect, the next run says all of it again.
         acknowledge(self._session.store, report)
         self.is_first = False

@@ -38,6 +38,7 @@ PROJECTIONS: dict[str, Tampering] = {
             "marking": "'clear'",
             "valid_until": "valid_until + interval '1 year'",
             "refers_to": "'<pattern>'",
+            "signer": "'<witness>'",
             "statement": "jsonb_set(statement, '{body,description}', '\"Nothing.\"')",
         },
     ),

@@ -125,7 +125,7 @@ def operations(document: Document) -> list[tuple[str, str, Document]]:
 
 
 def test_every_operation_is_described(board: Board) -> None:
-    assert len(operations(board.document)) == 18
+    assert len(operations(board.document)) == 19
     for method, path, operation in operations(board.document):
         where = f"{method} {path}"
         assert operation["summary"], where
@@ -210,6 +210,7 @@ def test_every_documented_operation_can_be_reached(board: Board) -> None:
             client.get(wire.RECORDS),
             client.get(f"{wire.RECORDS}/{record}"),
             client.get(f"{wire.RECORDS}/{record}/diff?from=1&to=1"),
+            client.get(f"{wire.PATTERNS}/{record}/feedback"),
             client.get(wire.MEMBERS),
             client.get("/tile/0/000.p/11"),
             client.get("/tile/entries/000.p/11"),

@@ -26,6 +26,7 @@ ROUTES = {
     "/records": "/records",
     "/records/{record_id}": "/records/pattern--00000000-0000-4000-8000-000000000000",
     "/records/{record_id}/diff": "/records/pattern--00000000-0000-4000-8000-000000000000/diff?from=1&to=2",
+    "/patterns/{pattern_id}/feedback": "/patterns/pattern--00000000-0000-4000-8000-000000000000/feedback",
     "/members": "/members",
     "/checkpoint": "/checkpoint",
     "/cosignatures": "/cosignatures",

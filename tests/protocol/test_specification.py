@@ -259,8 +259,16 @@ def test_every_choice_is_in_the_page() -> None:
 
 
 def test_every_route_is_in_the_page() -> None:
-    routes = (wire.HEALTH, wire.ENTRIES, wire.CHECKPOINT, wire.COSIGNATURES, wire.PROPOSALS, wire.RECORDS, wire.MEMBERS)
-    for route in routes:
+    for route in (
+        wire.HEALTH,
+        wire.ENTRIES,
+        wire.CHECKPOINT,
+        wire.COSIGNATURES,
+        wire.PROPOSALS,
+        wire.RECORDS,
+        wire.PATTERNS,
+        wire.MEMBERS,
+    ):
         assert re.search(rf"`(GET|POST) {route}", section(9))
     for model in (
         wire.CosignatureReceipt,
@@ -270,6 +278,9 @@ def test_every_route_is_in_the_page() -> None:
         wire.Problem,
         wire.RecordPage,
         wire.RecordDifference,
+        wire.PatternFeedback,
+        wire.VersionFeedback,
+        wire.DisputeInformation,
         wire.Directory,
     ):
         for name in model.model_fields:
