@@ -162,9 +162,7 @@ def _say(ruling: Ruling, allowed: bool) -> None:
         if allowed:
             say(f"on the allow-list: {kind} {value}")
         else:
-            say(
-                f"to leave it in peace: stillwatch allow add --{kind} {value} --owner … --reason … --expires …"
-            )
+            say(f"to leave it in peace: stillwatch allow add --{kind} {value} --owner … --reason … --expires …")
 
 
 def _show(prepared: list[Prepared], number: int, publish_it: bool) -> None:
