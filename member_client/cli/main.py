@@ -40,6 +40,7 @@ _COMMANDS = {
     "sighting": "sighting:app",
     "key": "key:app",
     "policy": "policy:app",
+    "witness": "witness:app",
     "log": "log:app",
     "gossip": "gossip:app",
     "forum": "forum:app",
