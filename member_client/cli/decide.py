@@ -18,7 +18,7 @@ from member_client.decisions import allow_register
 from member_client.decisions.deciding import Decided, note_expiries
 from member_client.decisions.deciding import decide as make_decisions
 from member_client.decisions.in_effect import LabPolicy, remember_enforced
-from member_client.decisions.lab_policy import lab_policy
+from member_client.decisions.lab_policy import climb, lab_policy
 from member_client.decisions.matches import Counted, gather
 from member_client.decisions.register import Register
 from member_client.detection import runs
@@ -47,11 +47,13 @@ def decide(
     depends on the pattern's stage, the allow-list, approvals and the stop switch at every moment: `decisions show`.
     """
     session = open_session(home)
-    now, policy = session.now, lab_policy(session, session.now)
+    now = session.now
     register = Register.of(session.home)
     chosen = _chosen(session, register, sources or [])
     if not dry_run:
         note_expiries(register, now)
+        climb(session, now)
+    policy = lab_policy(session, now)
     decided, counted = Decided(), Counted()
     allowed = allow_register.load(register, now)
     scratch = runs.folder(session.home) / "spilled"

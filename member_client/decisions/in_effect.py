@@ -5,23 +5,23 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from sqlite3 import Row
-from typing import Protocol
 from uuid import UUID
 
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import AllowList
 from member_client.decisions.effect import Circumstances, effective, explained
+from member_client.decisions.lab_policy import LabPolicy, lab_policy
 from member_client.decisions.model import ACTIONS, Action, Decision, State, Subject, SubjectKind, from_seconds, shown_id
-from member_client.decisions.register import APPROVED, NEEDS, Register, moment
-from member_client.decisions.rules import Rules
-from member_client.lifecycle.standing import Stage, Standing
+from member_client.decisions.register import APPROVED, NEEDS, SIZE, Register, moment
+from member_client.lifecycle.policy import GateRule
+from member_client.lifecycle.standing import Stage
 from member_client.session import Session
 from sharing_protocol.statements.records import Severity
 
@@ -44,39 +44,6 @@ _MEMBERS = (
 )
 _CLUSTERS = f"{_OPEN} AND d.kind = 'cluster'"
 _READ = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class GatePolicy:
-    """What the policy says of the gate.
-
-    Attributes:
-        fail: `open` or `closed`: what happens to requests while the data is stale or unreadable.
-        stale_after: seconds since the last good sync.
-    """
-
-    fail: str = "open"
-    stale_after: int = 86_400
-
-
-class _GateSettings(Protocol):
-    @property
-    def fail(self) -> str: ...
-    @property
-    def stale_after(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LabPolicy:
-    """All that decisions need to know of the lab's policy and of the patterns, as of one moment.
-
-    Attributes:
-        standings: by entry hash, of the newest version of each pattern.
-    """
-
-    rules: Rules
-    standings: Mapping[str, Standing]
-    gate: _GateSettings = GatePolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +82,19 @@ class Snapshot:
     generation: str
     rows: Iterator[Effective]
     allowed: AllowList
-    policy: _GateSettings
+    policy: GateRule
 
 
-def snapshot(session: Session, now: datetime, policy: LabPolicy) -> Snapshot:
-    """What is in effect now; reads only."""
+def snapshot(session: Session, now: datetime, policy: LabPolicy | None = None) -> Snapshot:
+    """What is in effect now; reads only.
+
+    Args:
+        policy: what holds now, if the caller knows it already.
+
+    Raises:
+        InvalidInput: the home, its policy or a file of it is not usable.
+    """
+    policy = policy or lab_policy(session, now)
     register = Register.of(session.home)
     database = register.database
     # One read transaction to the end of the rows: list, rows and generation are of one moment.
@@ -187,7 +162,10 @@ def remember_enforced(register: Register, policy: LabPolicy, now: datetime) -> i
                 ]
     if found:
         with register.transaction():
-            register.database.executemany("UPDATE decisions SET enforced = 1 WHERE number = ?", found)
+            register.database.executemany(
+                f"UPDATE decisions SET enforced = {SIZE} WHERE number = ?",  # noqa: S608 - ours
+                found,
+            )
     return len(found)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,13 +34,14 @@ from member_client.decisions.rules import Rules
 from member_client.decisions.schema import SCHEMA_VERSION, prepare
 from member_client.errors import InvalidInput
 from member_client.home import Home
+from member_client.session import Session
 
 MAX_NAME = 100
 """Characters of the name of a person, and of a reason ten times as many."""
 _SHOWN_DETECTIONS = 20
 _SHORTEST_PREFIX = 4
-_REVIEWED = "reviewed as {}"
 
+SIZE = "max(1, (SELECT count(*) FROM members m WHERE m.decision = decisions.number))"
 APPROVED = "(SELECT count(*) FROM approvals a WHERE a.decision = d.number AND a.action >= d.action)"
 NEEDS = "max(d.needs, CASE d.action WHEN 0 THEN :needs_0 WHEN 1 THEN :needs_1 WHEN 2 THEN :needs_2 ELSE :needs_3 END)"
 _STATE = f"""CASE WHEN d.lifted IS NOT NULL THEN 'lifted' WHEN d.superseded IS NOT NULL THEN 'superseded'
@@ -96,7 +97,7 @@ class Register:
     @classmethod
     def of(cls, home: Home) -> Register:
         """The register of a home."""
-        return cls(home.path / "decisions.sqlite")
+        return cls(path_of(home))
 
     def close(self) -> None:
         """Close the file."""
@@ -207,31 +208,25 @@ class Register:
         Args:
             entry: hex entry hash.
         """
-        row = self.database.execute(
-            """
-            SELECT total(size), total(CASE WHEN wrong THEN size ELSE spared END) FROM (
-                SELECT max(1, (SELECT count(*) FROM members m WHERE m.decision = d.number)) AS size,
-                    (SELECT count(*) FROM members m WHERE m.decision = d.number AND m.spared) AS spared,
-                    EXISTS (SELECT 1 FROM history h WHERE h.decision = d.number AND h.what = :wrong) AS wrong
-                FROM decisions d JOIN patterns p ON p.number = d.pattern WHERE p.entry = :entry AND d.enforced
-            )""",
-            {"entry": entry, "wrong": _REVIEWED.format("wrong")},
-        ).fetchone()
-        return int(row[0]), int(row[1])
+        row = self.database.execute("SELECT enforced, wrong FROM patterns WHERE entry = ?", (entry,)).fetchone()
+        return (row["enforced"], row["wrong"]) if row else (0, 0)
 
     def reviewed(self, entry: str) -> tuple[int, int]:
         """Of the decisions by a pattern version, how many people judged, and how many of these were right.
 
         An account that an upheld appeal left out of a cluster counts as one that was judged, and was not right.
         """
-        row = self.database.execute(
-            "SELECT count(v.verdict), total(v.verdict = 'right'), total(CASE WHEN v.verdict = 'wrong' THEN 0 ELSE "
-            "(SELECT count(*) FROM members m WHERE m.decision = d.number AND m.spared) END) "
-            "FROM decisions d JOIN patterns p ON p.number = d.pattern LEFT JOIN reviews v ON v.decision = d.number "
-            "WHERE p.entry = ?",
+        about = "JOIN decisions d ON d.number = {}.decision JOIN patterns p ON p.number = d.pattern WHERE p.entry = ?"
+        judged, right = self.database.execute(
+            f"SELECT count(*), total(v.verdict = 'right') FROM reviews v {about.format('v')}",  # noqa: S608 - ours
             (entry,),
         ).fetchone()
-        return int(row[0]) + int(row[2]), int(row[1])
+        (spared,) = self.database.execute(
+            f"SELECT count(*) FROM members m {about.format('m')} AND m.spared "  # noqa: S608 - ours
+            "AND NOT EXISTS (SELECT 1 FROM reviews v WHERE v.decision = d.number AND v.verdict = 'wrong')",
+            (entry,),
+        ).fetchone()
+        return judged + spared, int(right)
 
     def is_decided(self, run: str) -> bool:
         """Whether a run was turned into decisions before."""
@@ -281,13 +276,18 @@ class Register:
 
     def spare(self, number: int, account: str, who: str, reason: str, now: datetime) -> None:
         """Leave an account out of a cluster's decision for good. Inside a transaction."""
-        self.database.execute("UPDATE members SET spared = 1 WHERE decision = ? AND account = ?", (number, account))
+        spared = self.database.execute(
+            "UPDATE members SET spared = 1 WHERE decision = ? AND account = ? AND NOT spared", (number, account)
+        )
+        self.database.execute("UPDATE decisions SET wrong = wrong + ? WHERE number = ?", (spared.rowcount, number))
         self.note(number, now, "spared", who, f"account {account}: {reason}")
 
     def review(self, number: int, verdict: str, who: str, note: str, now: datetime) -> None:
         """Note whether a decision was right; the newest verdict counts. Inside a transaction."""
         self.database.execute("INSERT OR REPLACE INTO reviews VALUES (?, ?)", (number, verdict))
-        self.note(number, now, _REVIEWED.format(verdict), who, note)
+        if verdict == "wrong":
+            self.database.execute(f"UPDATE decisions SET wrong = max(wrong, {SIZE}) WHERE number = ?", (number,))  # noqa: S608 - ours
+        self.note(number, now, f"reviewed as {verdict}", who, note)
 
     def note(self, number: int, now: datetime, what: str, who: str, why: str) -> None:
         """Add a line of history. Inside a transaction."""
@@ -334,6 +334,18 @@ class Register:
             follows=shown_id(UUID(bytes=row["follows"])) if row["follows"] else "",
             superseded_by=shown_id(UUID(bytes=row["superseded_by"])) if row["superseded_by"] else "",
         )
+
+
+def outcomes_of(session: Session) -> Callable[[str], tuple[int, int]]:
+    """`Register.outcomes` of a home, by hex entry hash; a home without decisions gets no register by it."""
+    if not path_of(session.home).exists():
+        return lambda _: (0, 0)
+    return Register.of(session.home).outcomes
+
+
+def path_of(home: Home) -> Path:
+    """Where a home's register is."""
+    return home.path / "decisions.sqlite"
 
 
 def moment(rules: Rules, now: datetime) -> dict[str, int]:

@@ -53,7 +53,8 @@ class Rules:
         said = [(f"decisions.actions.{severity}", f"{severity} matches are answered with {action}")]
         if needed := self.needed(action):
             said.append((f"decisions.approvals.{action}", f"{action} needs {needed} approval{'s' * (needed > 1)}"))
-        said.append((f"decisions.days.{action}", f"{action} ends after {self.seconds(action) // 86_400} days"))
+        if action is not Action.OBSERVE:
+            said.append((f"decisions.days.{action}", f"{action} ends after {self.seconds(action) // 86_400} days"))
         return tuple(f"{self._place(setting)} ({setting}): {text}" for setting, text in said)
 
     def _place(self, setting: str) -> str:

@@ -1,9 +1,10 @@
 """The tables of `decisions.sqlite`, and how a file of an earlier version is brought up to date.
 
 generation       counts the transactions that changed anything
-patterns         the pattern versions that decisions are about
+patterns         the pattern versions that decisions are about; how many subjects felt one, and how many wrongly
 reasons          texts of the policy's reasons, each once
-decisions        one a pattern version and subject, and after it was lifted or has expired perhaps another
+decisions        one a pattern version and subject, and after it was lifted or has expired perhaps another; `enforced`
+                 is how many subjects felt it, `wrong` on how many of them that was found wrong
 members          the accounts of a cluster's decision; `spared` for those that an appeal left out
 evidence         the matches that a decision rests on, so that none counts twice
 facts            organisations and addresses of accounts, where matches tell them
@@ -34,7 +35,9 @@ CREATE TABLE patterns (
     id TEXT NOT NULL,
     version INTEGER NOT NULL,
     title TEXT NOT NULL,
-    severity TEXT NOT NULL
+    severity TEXT NOT NULL,
+    enforced INTEGER NOT NULL DEFAULT 0,
+    wrong INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE reasons (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE decisions (
@@ -58,8 +61,13 @@ CREATE TABLE decisions (
     lifted INTEGER,
     superseded INTEGER REFERENCES decisions (number),
     expiry_noted INTEGER NOT NULL DEFAULT 0,
-    enforced INTEGER NOT NULL DEFAULT 0
+    enforced INTEGER NOT NULL DEFAULT 0,
+    wrong INTEGER NOT NULL DEFAULT 0
 );
+CREATE TRIGGER outcomes_counted AFTER UPDATE OF enforced, wrong ON decisions BEGIN
+    UPDATE patterns SET enforced = enforced + NEW.enforced - OLD.enforced,
+        wrong = wrong + min(NEW.wrong, NEW.enforced) - min(OLD.wrong, OLD.enforced) WHERE number = NEW.pattern;
+END;
 CREATE INDEX decisions_by_subject ON decisions (kind, subject, pattern);
 CREATE INDEX decisions_by_pattern ON decisions (pattern);
 CREATE INDEX decisions_by_expiry ON decisions (expires) WHERE NOT expiry_noted;
@@ -69,6 +77,7 @@ CREATE TABLE members (
     spared INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (decision, account)
 ) WITHOUT ROWID;
+CREATE INDEX members_spared ON members (decision) WHERE spared;
 CREATE INDEX members_by_account ON members (account);
 CREATE TABLE evidence (
     root INTEGER NOT NULL,
