@@ -163,7 +163,7 @@ def _of_disputes(facts: Facts, policy: Policy) -> Iterator[Reason]:
         ("retire", policy.settings.disputes.retire, Stage.RECEIVED),
         ("demote", policy.settings.disputes.demote, Stage.FLAG),
     ):
-        text = f"{_many(len(disputed), 'lab calls', 'labs call')} it a false positive{by}; {limit:,} {setting} it"
+        text = f"{_many(len(disputed), 'lab calls', 'labs call')} it a false positive{by}; {limit:,} {setting}{'s' * (limit == 1)} it"
         name = f"disputes.{setting}"
         yield Reason(policy.line(name), name, len(disputed) < limit, text, needed_for)
 
