@@ -20,7 +20,7 @@ from member_client.decisions.model import Action, Subject, SubjectKind
 from member_client.decisions.register import Register, Wanted
 from member_client.decisions.rules import Rules
 from member_client.lifecycle.standing import Stage, Standing
-from sharing_protocol.statements.records import Severity
+from sharing_protocol.statements.handling import Severity
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BLOCKING = Rules({Severity.HIGH: Action.BLOCK, Severity.LOW: Action.THROTTLE}, {})

@@ -37,7 +37,7 @@ class Histories(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.register = Register(self.folder / "decisions.sqlite")
         self.now = START
-        self.rules = BLOCKING
+        self.lab_rules = BLOCKING
         self.standings: dict[str, Standing] = {}
         self.allowed: dict[str, int] = {}
         self.spared: set[tuple[str, str]] = set()
@@ -53,12 +53,12 @@ class Histories(RuleBasedStateMachine):
     def decide(self, pattern: object, account: str, name: str) -> None:
         listed = allow_register.load(self.register, self.now)
         found = gathered(pattern, account, {f"{name} {self.now}": self.now})  # type: ignore[arg-type]
-        make(self.register, found, rules=self.rules, allowed=listed, now=self.now)
+        make(self.register, found, rules=self.lab_rules, allowed=listed, now=self.now)
 
     @rule(pattern=st.sampled_from(PATTERNS), cluster=st.sampled_from(sorted(CLUSTERS)))
     def decide_on_cluster(self, pattern: object, cluster: str) -> None:
         found = gathered(pattern, cluster, {str(self.now): self.now}, cluster=CLUSTERS[cluster])  # type: ignore[arg-type]
-        make(self.register, found, rules=self.rules, now=self.now)
+        make(self.register, found, rules=self.lab_rules, now=self.now)
 
     @rule(pattern=st.sampled_from(PATTERNS), stage=st.sampled_from(Stage), share=st.sampled_from([1, 50, 100]))
     def move(self, pattern: object, stage: Stage, share: int) -> None:
@@ -85,7 +85,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(stopped=st.booleans(), needed=st.integers(0, 2))
     def change_policy(self, stopped: bool, needed: int) -> None:
-        self.rules = replace(self.rules, stopped=stopped, approvals={Action.BLOCK: needed})
+        self.lab_rules = replace(self.lab_rules, stopped=stopped, approvals={Action.BLOCK: needed})
 
     @precondition(lambda self: self.all())
     @rule(choice=st.randoms(use_true_random=False), name=st.sampled_from(["Ada", "ADA ", "Ben"]))
@@ -93,7 +93,7 @@ class Histories(RuleBasedStateMachine):
         one = choice.choice(self.all())  # type: ignore[attr-defined]
         try:
             with self.register.transaction():
-                self.register.approve(self.register.resolve(one.id), name, "", self.rules, self.now)
+                self.register.approve(self.register.resolve(one.id), name, "", self.lab_rules, self.now)
         except InvalidInput:
             assert not one.state.is_open
             return
@@ -104,16 +104,16 @@ class Histories(RuleBasedStateMachine):
     def lift(self, choice: object) -> None:
         one = choice.choice(self.all())  # type: ignore[attr-defined]
         with self.register.transaction():
-            self.register.lift(self.register.resolve(one.id), "somebody", "x", self.rules, self.now)
+            self.register.lift(self.register.resolve(one.id), "somebody", "x", self.lab_rules, self.now)
         self.lifted.add(one.id)
 
     @rule(account=st.sampled_from(ACCOUNTS), upheld=st.booleans())
     def appeal(self, account: str, upheld: bool) -> None:
         try:
-            made = open_appeal(self.register, "", account, "a note", "Ada", self.rules, self.now)
+            made = open_appeal(self.register, "", account, "a note", "Ada", self.lab_rules, self.now)
         except InvalidInput:
             return
-        ruling = rule_on(self.register, made.number, "Ada", "x", self.rules, self.now, upheld=upheld)
+        ruling = rule_on(self.register, made.number, "Ada", "x", self.lab_rules, self.now, upheld=upheld)
         self.lifted.update(ruling.lifted)
         self.spared.update((decision, account) for decision in ruling.spared)
 
@@ -128,17 +128,17 @@ class Histories(RuleBasedStateMachine):
         self.register = Register(self.folder / "decisions.sqlite")
 
     def all(self) -> list[Decision]:
-        return list(self.register.find(Wanted(), self.rules, self.now))
+        return list(self.register.find(Wanted(), self.lab_rules, self.now))
 
     @invariant()
     def only_what_all_allow_is_in_effect(self) -> None:
-        policy = lab(*self.standings.values(), rules=self.rules)
+        policy = lab(*self.standings.values(), rules=self.lab_rules)
         decisions = {one.id: one for one in self.all()}
         listed = allow_register.load(self.register, self.now)
         found = list(effects(self.register, policy, listed, self.now))
         for one in found:
             decision = decisions[one.decision_id]
-            assert not self.rules.stopped
+            assert not self.lab_rules.stopped
             assert self.allowed.get(one.id, 0) <= self.now.timestamp()
             assert one.expires > self.now
             assert decision.state is State.IN_FORCE
@@ -148,14 +148,14 @@ class Histories(RuleBasedStateMachine):
             if one.action.enforces:
                 assert where.stage is Stage.ENFORCE
                 assert in_roll_out(where.entry, decision.subject, where.share)
-                assert len(self.approvals.get(decision.id, ())) >= self.rules.needed(decision.action)
+                assert len(self.approvals.get(decision.id, ())) >= self.lab_rules.needed(decision.action)
             else:
                 assert where.stage in (Stage.FLAG, Stage.ENFORCE)
         assert len({(one.id, one.action, one.expires) for one in found}) == len(found)
 
     @invariant()
     def outcomes_never_fall_and_one_open_decision_speaks_for_each(self) -> None:
-        remember_enforced(self.register, lab(*self.standings.values(), rules=self.rules), self.now)
+        remember_enforced(self.register, lab(*self.standings.values(), rules=self.lab_rules), self.now)
         for entry, before in self.outcomes.items():
             after = self.register.outcomes(entry)
             assert after[0] >= before[0]

@@ -25,7 +25,7 @@ from member_client.decisions.register import Register
 from member_client.decisions.rules import Rules
 from member_client.errors import InvalidInput
 from member_client.lifecycle.standing import Stage
-from sharing_protocol.statements.records import Severity
+from sharing_protocol.statements.handling import Severity
 from tests.member_client.decision_worlds import (
     BLOCKING,
     START,
