@@ -77,6 +77,7 @@ def synced(hub: LyingHub, log: ForumLog, tmp_path_factory: pytest.TempPathFactor
 def home(synced: Path, tmp_path: Path, hub: LyingHub, log: ForumLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own, which commands take by default; the log is afterwards what it was."""
     copied = Path(shutil.copytree(synced, tmp_path / "lab"))
+    copied.chmod(0o700)
     monkeypatch.setenv("STILLWATCH_HOME", str(copied))
     yield copied
     hub.entries = entries_of(log)
@@ -241,6 +242,7 @@ def test_stopping_wins_over_everything_at_once_and_remembers_who_and_why(home: P
     enforcing(command, home)
     session = Session(Home(home))
     policy = read_policy(session.home)
+    assert "ok   policy: policy.toml: 1 enforce" in command("doctor")
     assert "nothing is stopped" in command("policy", "start", "by mistake", code=2)
     assert "the reason has 0" in command("policy", "stop", " ", code=2)
     (home / "policy.toml").write_text("broken")  # it must work all the same
@@ -269,6 +271,8 @@ def test_a_fault_in_what_follows_a_sync_never_fails_the_sync(home: Path, command
     assert damage in document["lifecycle"]["problem"]
     assert damage in command("sync")
     assert damage in command("policy", "list", code=2)
+    findings = {one["check"]: one for one in command.json("doctor", code=2)}
+    assert (findings["policy"]["ok"], damage in findings["policy"]["detail"]) == (False, True)
 
 
 # -- what others say, and what came of it --------------------------------------------------------------------------
