@@ -316,6 +316,30 @@ def test_an_upheld_appeal_lifts_counts_and_prepares_an_opinion(boreal: Client, p
     assert in_effect(boreal) == {"c-2": "block", "c-3": "block"}
 
 
+def test_an_upheld_appeal_is_told_to_every_lab(
+    forum: tuple[ForumInABox, Lab, Lab],
+    boreal: Client,
+    pattern: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("member_client.feedback")
+    box, aurora, _ = forum
+    be_bold(boreal, UNAPPROVED)
+    found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1", "c-2"))
+    boreal.run("decide")
+    number = str(boreal.json("appeal", "open", "--account", "c-1", "--contact-note", "ring 555")["number"])
+    said = ("appeal", "decide", number, "--upheld", "--reason", "Ms Secret", "--comment", "Batch jobs look so too")
+    ruled = boreal.json(*said, "--publish", "--yes")
+    other = Client(make_home(tmp_path / "aurora", box, aurora), capsys)
+    other.run("sync")
+    (opinion,) = other.json("opinion", "list", "--pattern", pattern)
+    assert opinion["verdict"] == "false_positive"
+    for secret in ("555", "Secret", "c-1"):
+        assert secret not in json.dumps(opinion)
+    assert boreal.json(*said, "--publish", "--yes")["published"] == ruled["published"]
+
+
 def test_an_appeal_needs_something_to_be_about(boreal: Client, tmp_path: Path) -> None:
     assert "say what the appeal is about" in boreal.run("appeal", "open", "--contact-note", "x", code=2)
     assert "no decision is about" in boreal.run("appeal", "open", "--account", "c-9", "--contact-note", "x", code=2)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,22 @@ def test_an_expired_decision_is_followed_by_another_with_approvals_of_its_own(re
     assert states == {State.EXPIRED: "", State.PROPOSED: decision.id}
 
 
+def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:
+    needing = {Action.FLAG: 1, Action.BLOCK: 1}
+    flagging = replace(BLOCKING, actions={Severity.HIGH: Action.FLAG}, approvals=needing)
+    blocking = replace(BLOCKING, approvals=needing)
+    make(register, gathered(PATTERN, "a"), rules=flagging)
+    number = register.resolve(all_of(register)[0].id)
+    with register.transaction():
+        register.approve(number, "Ada", "", flagging, START)
+    assert acting(register, lab(standing(PATTERN), rules=blocking)) == [("a", "flag")]
+    make(register, gathered(PATTERN, "a", ["n"]), rules=blocking)
+    assert acting(register, lab(standing(PATTERN), rules=blocking)) == []
+    with register.transaction():
+        assert register.approve(number, "Ada", "", blocking, START)
+    assert acting(register, lab(standing(PATTERN), rules=blocking)) == [("a", "block")]
+
+
 def test_many_matches_of_one_subject_come_in_parts_and_make_one_decision(register: Register) -> None:
     part = gathered(PATTERN, "a", [str(n) for n in range(5)])
     more = gathered(PATTERN, "a", [str(n) for n in range(3, 9)])
@@ -298,43 +315,20 @@ make(Register(Path(sys.argv[1])), *(gathered(seen(), f"c-{{n}}") for n in range(
 # -- what is in effect ---------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
-@given(
-    action=st.sampled_from(Action),
-    state=st.sampled_from(State),
-    missing=st.integers(0, 2),
-    asked_for=st.sampled_from(Action),
-    stage=st.none() | st.sampled_from(Stage),
-    share=st.sampled_from([0, 1, 10, 100]),
-    listed=st.booleans(),
-    stopped=st.booleans(),
-    name=st.sampled_from([f"customer-{n}" for n in range(50)]),
-)
-def test_nothing_is_stronger_than_the_weakest_of_all_that_decides(
-    action: Action,
-    state: State,
-    missing: int,
-    asked_for: Action,
-    stage: Stage | None,
-    share: int,
-    listed: bool,
-    stopped: bool,
-    name: str,
-) -> None:
-    where = None if stage is None else standing(PATTERN, stage, share)
-    allowed = entry(AllowKind.ACCOUNT, "a") if listed else None
-    reached = in_roll_out(where, name)
-    got = effective(Circumstances(action, state, missing, asked_for, where, reached, allowed, stopped))
-    why = explained(Circumstances(action, state, missing, asked_for, where, reached, allowed, stopped))
-    assert got <= action
-    assert got <= asked_for
-    assert bool(why) == (got < action)
-    if missing or listed or stopped or not state.is_open or stage not in (Stage.FLAG, Stage.ENFORCE):
-        assert got is Action.OBSERVE
-    elif stage is Stage.FLAG or not reached:
-        assert got == min(action, asked_for, Action.FLAG)
-    else:
-        assert got == min(action, asked_for)
+def test_nothing_is_stronger_than_the_weakest_of_all_that_decides() -> None:
+    everything = product(Action, State, (0, 1), Action, (None, *Stage), (False, True), (False, True), (False, True))
+    for action, state, missing, asked_for, stage, reached, listed, stopped in everything:
+        where = None if stage is None else standing(PATTERN, stage)
+        allowed = entry(AllowKind.ACCOUNT, "a") if listed else None
+        now = Circumstances(action, state, missing, asked_for, where, reached, allowed, stopped)
+        if missing or listed or stopped or not state.is_open or stage not in (Stage.FLAG, Stage.ENFORCE):
+            expected = Action.OBSERVE
+        elif stage is Stage.FLAG or not reached:
+            expected = min(action, asked_for, Action.FLAG)
+        else:
+            expected = min(action, asked_for)
+        assert effective(now) is expected, now
+        assert bool(explained(now)) == (expected < action), now
 
 
 def test_a_roll_out_grows_over_the_same_subjects() -> None:
