@@ -12,6 +12,7 @@ policy           whose cosignatures a checkpoint needs before it is believed; no
 follow.lock      held by a sync that goes on for ever, also while it waits
 policy.toml      what other labs' patterns may do here; without it they are only observed
 lifecycle.sqlite how far each pattern has come here, its backtests, and the stop switch
+decisions.sqlite decisions, approvals, the allow-list and appeals
 """
 
 from __future__ import annotations
