@@ -45,14 +45,18 @@ class Reviewed:
     standing: Standing
 
 
-def feedback_of_forum(session: Session, now: datetime) -> Mapping[str, Feedback]:  # noqa: ARG001 - see FeedbackOf
-    """What the forum's labs say of patterns; as long as opinions cannot be read here, nothing."""
-    return {}
+def feedback_of_forum(session: Session, now: datetime) -> Mapping[str, Feedback]:
+    """What the forum's labs say of patterns, as this home's own log has it."""
+    from member_client.feedback import feedback_by_entry  # it loads all statements' models, which most commands do not
+
+    return feedback_by_entry(session, now)
 
 
-def outcomes_here(session: Session) -> Outcomes:  # noqa: ARG001 - see Outcomes
-    """What came of this lab's decisions; as long as none are made here, nothing."""
-    return lambda _: (0, 0)
+def outcomes_here(session: Session) -> Outcomes:
+    """What came of this lab's decisions."""
+    from member_client.decisions.register import outcomes_of  # decisions are made by standings: they load this module
+
+    return outcomes_of(session)
 
 
 def standings(
