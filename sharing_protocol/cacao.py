@@ -21,7 +21,7 @@ from sharing_protocol.statements.header import Line, Paragraphs, StrictModel
 from sharing_protocol.statements.playbooks import MAX_MINUTES
 
 MAX_STEPS = 128
-MAX_DEPTH = 8
+MAX_DEPTH = 16
 MAX_COMMANDS = 8
 MAX_BRANCHES = 8
 MAX_AGENTS = 32

@@ -145,7 +145,7 @@ def test_what_is_no_playbook_is_refused_at_its_place(document: Callable[[], Docu
     assert refused.value.code == "invalid_playbook"
 
 
-def test_branches_nest_eight_deep_and_no_deeper() -> None:
+def test_branches_nest_sixteen_deep_and_no_deeper() -> None:
     def nested(depth: int) -> Document:
         workflow: Document = {}
         first = step_id("end", 0)
@@ -172,4 +172,4 @@ def test_branches_nest_eight_deep_and_no_deeper() -> None:
 
     assert examine(nested(cacao.MAX_DEPTH))[1] == ()
     _, findings = examine(nested(cacao.MAX_DEPTH + 1))
-    assert [one.what for one in findings] == ["branches are 9 levels deep"]
+    assert [one.what for one in findings] == ["branches are 17 levels deep"]
