@@ -13,6 +13,7 @@ from tests.protocol.response_bodies import PROCEDURE
 Document = dict[str, Any]
 
 AGENT = "group--00000000-0000-4000-8000-0000000000aa"
+AWKWARD = ("no", "stop", "4 h", "- x: 'y'", "Same name")
 BRANCHES = ("next_steps", "on_true", "on_false")
 
 
@@ -44,7 +45,8 @@ class Planner:
     def _step(self, following: str, room: int, depth: int) -> str:
         kinds = ["action"] if room < 1 or depth > 3 else ["action", "parallel", "if-condition"]
         kind = self._draw(st.sampled_from(kinds))
-        step: Document = {"name": f"Step {len(self.workflow)}", "on_completion": following}
+        name = self._draw(st.sampled_from([f"Step {len(self.workflow)}", *AWKWARD]))
+        step: Document = {"name": name, "on_completion": following}
         terms = self._draw(st.sampled_from([{}, {"due_within_minutes": 30}, {"approvals": 2}]))
         if kind == "action":
             command = {"type": "manual", "command": "Look", "playbook_activity": "scan-system"}
