@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import click
 import typer
 
 from member_client.cli import output
@@ -184,7 +184,7 @@ def _walk(stored: StoredRun, session: Session, by: str) -> None:
     while stored.run.state.reached:
         try:
             event = _ask(stored, session, by)
-        except click.exceptions.Abort:
+        except typer.Abort:
             event = None
         if event is None:
             say(f"\nstopped; go on with: stillwatch playbook run --resume {stored.name}")
@@ -205,11 +205,11 @@ def _ask(stored: StoredRun, session: Session, by: str) -> Event | None:
     chosen = reached[0].step
     if len(reached) > 1:
         number = {str(numbers(stored.run.workflow)[one.step.id]): one.step for one in reached}
-        chosen = number[typer.prompt("\nWhich of them", type=click.Choice(list(number)))]
+        chosen = number[_choice("Which of them", list(number))]
     question = isinstance(chosen, Question)
     choices = ["yes", "no"] if question else ["done", "skip"]
     choices += [*(["approve"] if chosen.approvals else []), "quit"]
-    said = typer.prompt("\nWhat", type=click.Choice(choices))
+    said = _choice("What", choices)
     if said == "quit":
         return None
     name = typer.prompt("Who", default=by or None)
@@ -223,3 +223,13 @@ def _ask(stored: StoredRun, session: Session, by: str) -> Event | None:
         answer=said if question and said != "approve" else "",
         skip=note if said == "skip" else "",
     )
+
+
+def _choice(question: str, choices: Sequence[str]) -> str:
+    """One of the choices, asked for until it is one; a beginning that only one of them has is enough."""
+    while True:
+        said = str(typer.prompt(f"\n{question} ({', '.join(choices)})")).strip()
+        fitting = [one for one in choices if said and one.startswith(said)]
+        if said in choices or len(fitting) == 1:
+            return said if said in choices else fitting[0]
+        say("write one of them", "yellow")

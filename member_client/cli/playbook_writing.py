@@ -212,7 +212,8 @@ def choose_playbook(text: str, version: int | None, home: Path | None) -> Chosen
         if version is not None:
             raise InvalidInput("a file has no versions", "leave --version out, or name a record")
         written = _usable(read(file, now()))
-        return ChosenPlaybook(f"file {file.name}, SHA-256 {written.digest}", written.content, None)
+        name = show_hidden(file.name)[:80]
+        return ChosenPlaybook(f"file {name}, SHA-256 {written.digest}", written.content, None)
     session = open_session(home)
     versions = resolve(session.store, text, "playbook")
     found = [one for one in versions if version in (None, one.version)]

@@ -115,7 +115,7 @@ def test_ids_of_steps_outlive_a_change_elsewhere() -> None:
 
 
 @given(documents())
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_steps_stay_the_same_as_a_document_and_as_a_file(document: Document) -> None:
     workflow = read_workflow(document)
     again = read_workflow(write(workflow, PlaybookKind.ESCALATION_PROTOCOL, ORIGIN))

@@ -143,7 +143,7 @@ def test_a_run_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert (again.run.events, again.head, again.source) == (stored.run.events, stored.head, stored.source)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(document=documents(), data=st.data())
 def test_a_run_that_is_broken_off_anywhere_goes_on_where_it_was(document: Document, data: st.DataObject) -> None:
     body = PlaybookBody.model_validate_json(json.dumps(playbook_body(HANDLING, cacao=document)))
@@ -151,7 +151,7 @@ def test_a_run_that_is_broken_off_anywhere_goes_on_where_it_was(document: Docume
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         stored = began(home, body)
-        for number in range(12):
+        for number in range(8):
             event = some_event(memory, data, number)
             if event is None:
                 break
