@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sharing_protocol import cacao
 from sharing_protocol.errors import Refused
@@ -30,7 +32,7 @@ def ids_of(block: Block) -> list[str]:
 
 
 @given(documents())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_tree_of_steps_is_read_whole(document: Document) -> None:
     workflow, findings = examine(document)
     assert findings == ()
@@ -40,7 +42,7 @@ def test_a_tree_of_steps_is_read_whole(document: Document) -> None:
 
 
 @given(moved_documents())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_a_graph_is_taken_exactly_if_every_walk_visits_each_step_once(document: Document) -> None:
     workflow, findings = examine(document)
     assert (workflow is not None) == (not findings) == walks_once(document)
@@ -143,6 +145,29 @@ def test_what_is_no_playbook_is_refused_at_its_place(document: Callable[[], Docu
     with pytest.raises(Refused) as refused:
         read_workflow(document())
     assert refused.value.code == "invalid_playbook"
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "action", "group", AGENT, START, ACTION, END]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "name", ACTION]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_whatever_stands_there_is_read_or_said_to_be_wrong(data: st.DataObject) -> None:
+    document = json.loads(json.dumps(data.draw(documents())))
+    part: Any = document
+    while isinstance(part, dict | list) and part:
+        key = data.draw(st.sampled_from(sorted(part)) if isinstance(part, dict) else st.integers(0, len(part) - 1))
+        if data.draw(st.booleans()):
+            part[key] = data.draw(JSON)
+            break
+        part = part[key]
+    workflow, findings = examine(document)
+    assert (workflow is None) == bool(findings)
+    assert all(one.what and one.mend for one in findings)
 
 
 def test_branches_nest_sixteen_deep_and_no_deeper() -> None:
