@@ -5,6 +5,7 @@ keys/            private keys, 0600
 store.sqlite     every entry of the log, verified
 evidence/        what a failed verification left
 outbox/          signed drafts that no receipt is known of yet
+playbook-runs/   who did what when in playbooks that were walked through here
 detections/      what `detect` found, its summaries, and how far it has read
 logs.toml        what the lab's own logs are called, for `detect`
 sync.lock        held while a sync runs

@@ -1,4 +1,5 @@
-"""Whether a record's content is sound: its logic compiles, its own tests pass, and it tells nothing it must not.
+"""Whether a record's content is sound: its logic compiles and its own tests pass, its steps are steps that people walk
+through to an end, and it tells nothing it must not.
 
 Independent of the log's state, and a thousand times slower than `admission`. The author's client asks before it
 signs, the hub before it sequences, and every consumer before it puts a pattern in force.
@@ -11,7 +12,9 @@ from datetime import datetime, timedelta
 from sharing_protocol.errors import Refused
 from sharing_protocol.pattern_logic import Logic, LogicError, compile_logic, run_tests
 from sharing_protocol.personal_data import find_personal_data
-from sharing_protocol.statements import Pattern, PatternBody, PatternKind, RecordStatement, Statement
+from sharing_protocol.playbooks import Workflow, read_workflow
+from sharing_protocol.statements import Pattern, PatternBody, PatternKind, Playbook, RecordStatement, Statement
+from sharing_protocol.statements.playbooks import PlaybookBody
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
@@ -48,6 +51,22 @@ def check_pattern(body: PatternBody) -> Logic:
     return logic
 
 
+def check_playbook(body: PlaybookBody) -> Workflow:
+    """Read a playbook's steps.
+
+    Returns:
+        The steps, ready to be walked through.
+
+    Raises:
+        Refused: `invalid_playbook`.
+    """
+    try:
+        return read_workflow(body.cacao)
+    except Refused as refused:
+        where = f"body.cacao.{refused.where}".rstrip(".")
+        raise Refused("invalid_playbook", refused.detail, where) from refused
+
+
 def check_privacy(statement: Statement) -> None:
     """Refuse what looks like personal data or a secret anywhere in a record.
 
@@ -77,8 +96,10 @@ def check_content(statement: Statement) -> None:
     """Everything about a statement's content that the log's state does not decide.
 
     Raises:
-        Refused: what `check_pattern` and `check_privacy` raise.
+        Refused: what `check_pattern`, `check_playbook` and `check_privacy` raise.
     """
     check_privacy(statement)
     if isinstance(statement, Pattern):
         check_pattern(statement.body)
+    if isinstance(statement, Playbook):
+        check_playbook(statement.body)

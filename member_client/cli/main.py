@@ -41,6 +41,7 @@ _COMMANDS = {
     "opinion": "opinion:app",
     "endorse": "opinion:endorse",
     "campaign": "campaign:app",
+    "playbook": "playbook:app",
     "key": "key:app",
     "policy": "policy:app",
     "witness": "witness:app",

@@ -21,7 +21,7 @@ from member_client.patterns.submission import (
     resign_pattern,
     revise_pattern,
     submit_pattern,
-    withdraw_pattern,
+    withdraw_record,
 )
 from member_client.publishing import Published
 from member_client.session import Session
@@ -138,7 +138,7 @@ def withdraw(
     session = open_session(home)
     bring_up_to_date(session, no_sync, as_json)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
-    report_published(withdraw_pattern(session, record_id, reason, handling), session, as_json)
+    report_published(withdraw_record(session, record_id, reason, handling), session, as_json)
 
 
 def handling_options(marking: str, purpose: str, legal_basis: str, valid_until: str) -> dict[str, str]:

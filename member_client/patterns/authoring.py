@@ -7,10 +7,11 @@ what is wrong allows, so that a file is mended in one round.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -29,7 +30,8 @@ from sharing_protocol.keys import SIGNATURE_BYTES
 from sharing_protocol.pattern_logic import Logic, LogicError, TestReport, compile_logic, run_tests
 from sharing_protocol.pattern_logic.testing import INVALID
 from sharing_protocol.personal_data import find_personal_data
-from sharing_protocol.statements import Marking, Pattern, PatternBody, new_id
+from sharing_protocol.statements import Marking, Pattern, PatternBody, Playbook, ReferralCriteria, new_id
+from sharing_protocol.statements.handling import Handling
 from sharing_protocol.statements.header import SCHEMA
 from sharing_protocol.strict_json import Json
 
@@ -104,12 +106,20 @@ def read(path: Path, now: datetime) -> Reading:
     Raises:
         InvalidInput: the file cannot be read at all.
     """
+    return read_bytes(bytes_of(path), str(path), now)
+
+
+def bytes_of(path: Path) -> bytes:
+    """A record file's bytes, as far as anything will look at them.
+
+    Raises:
+        InvalidInput: the file cannot be read at all.
+    """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}", "check the file's name") from error
-    return read_bytes(data, str(path), now)
 
 
 def read_bytes(data: bytes, name: str, now: datetime) -> Reading:
@@ -176,7 +186,7 @@ class _Check:
             for path, details in _by_path(error.errors(include_url=False)).items():
                 # an unknown key was named already, and so was a missing end of validity
                 if details["type"] != "extra_forbidden" and not (path == "valid_until" and path not in self._value):
-                    self._add(path, *_explain(path, details), "invalid_value")
+                    self._add(path, *explain(path, details, help_for), "invalid_value")
             return None
 
     def _logic(self, documents: Json) -> Logic | None:
@@ -190,19 +200,11 @@ class _Check:
             return None
 
     def _check_dates_and_size(self, content: PatternBody) -> None:
-        statement = _statement(content, self._now)
-        try:
-            check_dates(statement)
-        except Refused as refused:
-            path = refused.where.removeprefix("body.")
+        for where, what, code in problems_as_statement(Pattern, content, self._now):
+            path = where.removeprefix("body.")
             if path == "valid_until" and path not in self._value:
                 path = "valid_for_days"
-            self._add(path, refused.detail, help_for(path), refused.code)
-        try:
-            payload = statements.encode(statement)
-            Envelope(payload, STATEMENT_TYPE, (Signature(_NOTHING, bytes(SIGNATURE_BYTES)),)).encode()
-        except Malformed as error:
-            self._add("", f"once signed, {error.detail}", "shorten the description or the tests", error.code)
+            self._add(path, what, help_for(path) if path else "shorten the description or the tests", code)
 
     def _check_content(self, content: PatternBody, logic: Logic) -> None:
         report = run_tests(logic, [test.model_dump(mode="json") for test in content.tests])
@@ -238,7 +240,7 @@ def _by_path(errors: list[ErrorDetails]) -> dict[str, ErrorDetails]:
     return found
 
 
-def _explain(path: str, error: ErrorDetails) -> tuple[str, str]:
+def explain(path: str, error: ErrorDetails, help_for: Callable[[str], str]) -> tuple[str, str]:
     """What is wrong, and how to mend it."""
     name = path.rpartition(".")[2]
     if error["type"] == "missing":
@@ -252,18 +254,34 @@ def _explain(path: str, error: ErrorDetails) -> tuple[str, str]:
     return f"{name}: {what.replace('Input should', 'it should', 1)}", help_for(path)
 
 
-def _statement(content: PatternBody, now: datetime) -> Pattern:
-    """The statement as it would be now, by nobody, for checks that look at a whole statement."""
-    return Pattern.model_validate(
+def problems_as_statement(
+    model: type[Pattern | Playbook | ReferralCriteria], body: Handling, now: datetime
+) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a record's dates and size if it were published now.
+
+    Yields:
+        Path into the statement ("" for all of it), what is wrong, and its code.
+    """
+    (kind,) = get_args(model.model_fields["type"].annotation)
+    statement = model.model_validate(
         {
             "schema": SCHEMA,
             "forum": _NOTHING,
-            "type": "pattern",
-            "id": new_id("pattern", UUID(int=0)),
+            "type": kind,
+            "id": new_id(kind.replace("_", "-"), UUID(int=0)),
             "version": 1,
             "previous": _NOTHING,
             "author": _NOBODY,
             "created": now,
-            "body": content,
+            "body": body,
         }
     )
+    try:
+        check_dates(statement)
+    except Refused as refused:
+        yield refused.where, refused.detail, refused.code
+    try:
+        payload = statements.encode(statement)
+        Envelope(payload, STATEMENT_TYPE, (Signature(_NOTHING, bytes(SIGNATURE_BYTES)),)).encode()
+    except Malformed as error:
+        yield "", f"once signed, {error.detail}", error.code

@@ -92,11 +92,11 @@ def body_of(document: Mapping[str, Json], now: datetime) -> dict[str, Json]:
     texts = {key: value.strip() if isinstance(value, str) else value for key, value in document.items()}
     body |= {key: value for key, value in texts.items() if key != _FILE_ONLY}
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    start = _moment(document.get("valid_from", format_timestamp(today)))
+    start = moment_of(document.get("valid_from", format_timestamp(today)))
     body["valid_from"] = start
     if "valid_until" in document:
-        body["valid_until"] = _moment(document["valid_until"])
-    elif (end := _after_days(start, document.get(_FILE_ONLY))) is not None:
+        body["valid_until"] = moment_of(document["valid_until"])
+    elif (end := after_days(start, document.get(_FILE_ONLY))) is not None:
         body["valid_until"] = end
     tests = body.get("tests")
     if isinstance(tests, list):
@@ -133,12 +133,13 @@ def _parent(key: str) -> str:
     return key.rpartition(".")[0]
 
 
-def _moment(value: Json) -> Json:
+def moment_of(value: Json) -> Json:
     """A day is taken as its start; everything else is left for the statement's own check."""
     return f"{value}T00:00:00Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
 
 
-def _after_days(start: Json, days: Json) -> str | None:
+def after_days(start: Json, days: Json) -> str | None:
+    """The time so many days after a time; None if either is not what it should be."""
     if not isinstance(start, str) or type(days) is not int or not 1 <= days <= MAX_DAYS:
         return None
     try:

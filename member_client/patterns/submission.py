@@ -1,4 +1,4 @@
-"""Publishing patterns and their withdrawals: what is drafted, and when the log has it already."""
+"""Publishing patterns, and withdrawing records: what is drafted, and when the log has it already."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from sharing_protocol.strict_json import Json
 
 YEAR = timedelta(days=365)
 _DATES = frozenset({"valid_from", "valid_until"})
-_IN_FORCE = frozenset({"active", "not yet valid"})
+IN_FORCE = frozenset({"active", "not yet valid"})
+"""States of a record that still says what it says."""
 
 
 def submit_pattern(session: Session, pattern: WrittenPattern) -> Published:
@@ -31,7 +32,7 @@ def submit_pattern(session: Session, pattern: WrittenPattern) -> Published:
 
     def write() -> RecordStatement | Published:
         if (known := _same_in_log(session, pattern.content)) is not None:
-            return _already(known)
+            return already(known)
         return _record(first_version(session, "pattern", author_of(session), session.now), "pattern", pattern.body)
 
     return deliver(session, ("submit", pattern.digest), write)
@@ -50,8 +51,8 @@ def revise_pattern(session: Session, record_id: str, pattern: WrittenPattern) ->
 
     def write() -> RecordStatement | Published:
         state = listing(newest, session.membership, session.now).state
-        if state in _IN_FORCE and session.store.pattern(newest).body == pattern.content:
-            return _already(newest)
+        if state in IN_FORCE and session.store.pattern(newest).body == pattern.content:
+            return already(newest)
         return _record(next_version(session, newest.id, author_of(session), session.now), "pattern", pattern.body)
 
     return deliver(session, ("revise", newest.id, pattern.digest), write)
@@ -95,18 +96,20 @@ def _state(session: Session, version: StoredVersion) -> str:
     return listing(version, session.membership, session.now).state
 
 
-def withdraw_pattern(session: Session, record_id: str, reason: str, handling: dict[str, str]) -> Published:
-    """Withdraw our own pattern.
+def withdraw_record(
+    session: Session, record_id: str, reason: str, handling: dict[str, str], kind: str = "pattern"
+) -> Published:
+    """Withdraw our own pattern, or our own record of another type.
 
     Args:
         record_id: or the beginning of it.
         reason: why, for every lab to read.
-        handling: marking, purpose, legal_basis, valid_until; what is missing comes from the pattern (`handling_of`).
+        handling: marking, purpose, legal_basis, valid_until; what is missing comes from the record (`handling_of`).
 
     Raises:
         ClientError: see `outbox.deliver`.
     """
-    newest = own_newest(session, record_id)
+    newest = own_newest(session, record_id, kind)
 
     def write() -> RecordStatement:
         if newest.withdrawn_at is not None:
@@ -118,22 +121,22 @@ def withdraw_pattern(session: Session, record_id: str, reason: str, handling: di
     return deliver(session, ("withdraw", newest.entry, reason, *sorted(handling.values())), write)
 
 
-def own_newest(session: Session, record_id: str) -> StoredVersion:
-    """The newest version of our own pattern.
+def own_newest(session: Session, record_id: str, kind: str = "pattern") -> StoredVersion:
+    """The newest version of our own pattern, or of our own record of another type.
 
     Raises:
         InvalidInput: there is none, or it is another lab's.
     """
-    newest = resolve(session.store, record_id)[-1]
+    newest = resolve(session.store, record_id, kind)[-1]
     if newest.author != author_of(session):
         name = listing(newest, session.membership, session.now).author_name
         raise InvalidInput(f"{newest.id} is {name}'s", "only the lab that wrote a record can change it")
     return newest
 
 
-def handling_of(session: Session, pattern: StoredVersion) -> dict[str, Any]:
-    """Marking, purpose and legal basis of a pattern, and a year of validity, for a record about it."""
-    body = session.store.pattern(pattern).body
+def handling_of(session: Session, about: StoredVersion) -> dict[str, Any]:
+    """Marking, purpose and legal basis of a record, and a year of validity, for a record about it."""
+    body = session.store.record(about).body
     return {
         "marking": body.marking.value,
         "purpose": body.purpose,
@@ -174,7 +177,7 @@ def _same_in_log(session: Session, content: PatternBody) -> StoredVersion | None
     for version in session.store.versions(type="pattern", newest_only=True):
         if version.author == session.settings.member and version.title == content.title:
             state = listing(version, session.membership, session.now).state
-            if state in _IN_FORCE and _undated(session.store.pattern(version).body) == _undated(content):
+            if state in IN_FORCE and _undated(session.store.pattern(version).body) == _undated(content):
                 return version
     return None
 
@@ -183,5 +186,6 @@ def _undated(body: PatternBody) -> dict[str, Any]:
     return body.model_dump(exclude=set(_DATES))
 
 
-def _already(version: StoredVersion) -> Published:
+def already(version: StoredVersion) -> Published:
+    """A version that the log has, as what was published."""
     return Published(version.id, version.version, version.index, version.entry, already_logged=True)

@@ -27,7 +27,7 @@ from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import Membership, after
 from sharing_protocol.notes import parse as parse_note
-from sharing_protocol.statements import MembershipStatement, Pattern, voice_id
+from sharing_protocol.statements import MembershipStatement, Pattern, RecordStatement, voice_id
 from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.trust import TrustedCheckpoint
 
@@ -359,10 +359,17 @@ class Store:
 
     def pattern(self, version: StoredVersion) -> Pattern:
         """The statement of a stored pattern version."""
-        data = self.entry(version.index)
-        statement = statements.parse(envelopes.parse(data).payload) if data else None
+        statement = self.record(version)
         if not isinstance(statement, Pattern):
             raise InvalidInput(f"{version.id} version {version.version} is not a stored pattern")
+        return statement
+
+    def record(self, version: StoredVersion) -> RecordStatement:
+        """The statement of a stored record version."""
+        data = self.entry(version.index)
+        statement = statements.parse(envelopes.parse(data).payload) if data else None
+        if not isinstance(statement, RecordStatement):
+            raise InvalidInput(f"{version.id} version {version.version} is not a stored record")
         return statement
 
     def put_trials(self, trials: Iterable[tuple[str, bool, str, str]]) -> None:

@@ -15,6 +15,7 @@ PROCEDURE: Document = {
     "created": "2026-03-01T00:00:00.000Z",
     "modified": "2026-03-01T00:00:00.000Z",
     "playbook_types": ["notification"],
+    "playbook_activities": ["deliver-content"],
     "workflow_start": "start--00000000-0000-4000-8000-000000000003",
     "workflow": {
         "start--00000000-0000-4000-8000-000000000003": {
@@ -24,7 +25,9 @@ PROCEDURE: Document = {
         "action--00000000-0000-4000-8000-000000000004": {
             "type": "action",
             "name": "Tell the duty analyst of every lab that joined",
-            "commands": [{"type": "manual", "command": "Call, and note the time"}],
+            "commands": [
+                {"type": "manual", "command": "Call, and note the time", "playbook_activity": "deliver-content"}
+            ],
             "agent": "group--00000000-0000-4000-8000-000000000006",
             "on_completion": "end--00000000-0000-4000-8000-000000000005",
         },

@@ -22,6 +22,7 @@ from tests.protocol.forum_log import (
     sighting_body,
 )
 from tests.protocol.refusals import code_of
+from tests.protocol.response_bodies import PROCEDURE, playbook_body
 
 RULE = {
     "title": "Bootstrapped instructions",
@@ -102,6 +103,29 @@ def test_personal_data_is_refused_without_repeating_it() -> None:
     assert "more)" not in said
     both = refused("personal_data", "body.", description=f"Ask {secret}.", title=f"By {secret}")
     assert both.endswith("(and 1 more)")
+
+
+def test_a_playbook_has_steps_that_people_walk_through() -> None:
+    body = pattern_body()
+    shared = {name: body[name] for name in ("marking", "purpose", "legal_basis", "valid_until")}
+    sound = playbook_body(shared)
+
+    def written(cacao: Document) -> Statement:
+        log = forum_with_records()
+        header = log.next("playbook", PATTERN.replace("pattern--", "playbook--"), AURORA, {**sound, "cacao": cacao})
+        parsed = parse(payload(header))
+        assert not isinstance(parsed, Unknown)
+        return parsed
+
+    check_content(written(PROCEDURE))
+    for cacao, where in (({**PROCEDURE, "signatures": []}, "body.cacao.signatures"), ({}, "body.cacao.type")):
+        with pytest.raises(Refused) as refusal:
+            check_content(written(cacao))
+        assert (code_of(refusal.value), refusal.value.where) == ("invalid_playbook", where)
+    twice = {**PROCEDURE, "agent_definitions": {"group--" + PROCEDURE["id"][10:]: {"type": "group", "name": "x"}}}
+    with pytest.raises(Refused) as refusal:
+        check_content(written(twice))
+    assert refusal.value.where == "body.cacao"
 
 
 def test_other_statements_have_content_too() -> None:
