@@ -34,6 +34,7 @@ _COMMANDS = {
     "verify-evidence": "proof:verify_evidence",
     "pattern": "pattern:app",
     "sighting": "sighting:app",
+    "incident": "incident:app",
     "key": "key:app",
     "policy": "policy:app",
     "log": "log:app",
