@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from member_client.cli import output
+from member_client.cli import incident_hooks, output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_publishing import (
     DryRunOption,
