@@ -209,6 +209,10 @@ def show(incident: IncidentArgument, home: HomeOption = None, as_json: JsonOptio
         _say_timeline(found, session.membership)
 
 
+for command in (incident_hooks.notify, incident_hooks.deliveries, incident_hooks.hooks):
+    app.command()(command)
+
+
 def _act(incident: str, wish: Wish, dry_run: bool, yes: bool, no_sync: bool, session: Session, as_json: bool) -> None:
     bring_up_to_date(session, no_sync or dry_run, as_json)
     _publish(session, propose_act(session, incident, wish), dry_run=dry_run, yes=yes, as_json=as_json)
