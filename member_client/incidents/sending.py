@@ -104,12 +104,7 @@ def send_to_webhook(
         try:
             status, retry_after = _post(hook, content, headers, watch)
         except (httpx.HTTPError, OSError) as error:
-            # Some of httpx's messages quote the URL, and that may hold a secret.
-            told = f"no answer within {deadline:.0f} s" if watch.expired else type(error).__name__
-            reason = error.__cause__ or error
-            if isinstance(reason, OSError | ssl.SSLError) and reason.strerror:
-                told = f"{told}: {reason.strerror}"
-            raise Undelivered(told) from error
+            raise Undelivered(f"no answer within {deadline:.0f} s" if watch.expired else _reason(error)) from error
     if not 200 <= status < 300:
         raise _refusal(status, _seconds(retry_after, now))
 
@@ -125,6 +120,16 @@ def _post(hook: Webhook, content: bytes, headers: dict[str, str], watch: _Watch)
         client.stream("POST", hook.url, content=content, headers=headers, extensions={"trace": trace}) as response,
     ):
         return response.status_code, response.headers.get("retry-after", "")
+
+
+def _reason(error: BaseException) -> str:
+    """Why there was no answer, as the operating system says it; httpx's own words may quote the URL, a secret."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{type(error).__name__}: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _certificates(hook: Webhook | Mailbox) -> ssl.SSLContext:
