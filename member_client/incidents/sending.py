@@ -59,14 +59,19 @@ class Undelivered(Exception):
 class _Watch:
     """Holds the socket that the deadline shuts down."""
 
-    socket: socket.socket | None = None
     expired = False
+    _socket: socket.socket | None = None
+
+    def hold(self, held: socket.socket) -> None:
+        self._socket = held
+        if self.expired:
+            self.shut()
 
     def shut(self) -> None:
         self.expired = True
-        if self.socket is not None:
+        if self._socket is not None:
             with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -111,9 +116,8 @@ def send_to_webhook(
 
 def _post(hook: Webhook, content: bytes, headers: dict[str, str], watch: _Watch) -> tuple[int, str]:
     def trace(event: str, details: dict[str, Any]) -> None:
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.stream.complete"):
-            stream = details["return_value"]
-            watch.socket = stream.get_extra_info("socket")
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            watch.hold(details["return_value"].get_extra_info("socket"))
 
     with (
         httpx.Client(verify=_certificates(hook), timeout=WAIT_SECONDS, follow_redirects=False) as client,
@@ -242,7 +246,7 @@ class _Bounded(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         """See `smtplib`; STARTTLS makes another socket, whose file is made here too."""
         if self.file is None and self.sock is not None:
-            self._watch.socket = self.sock
+            self._watch.hold(self.sock)
             self.file = _Replies(self.sock.makefile("rb"), self._take)
         return super().getreply()
 

@@ -52,13 +52,15 @@ class WebServer:
     drip: float = 0.0
     large: int = 0
 
+    scheme: str = "http"
+
     def url(self, path: str = "/hook") -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
 
 @contextmanager
-def web_server() -> Iterator[WebServer]:
-    state = WebServer()
+def web_server(certificate: Path | None = None) -> Iterator[WebServer]:
+    state = WebServer(scheme="http" if certificate is None else "https")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -97,6 +99,8 @@ def web_server() -> Iterator[WebServer]:
 
     server = Server(("127.0.0.1", 0), Handler)
     state.port = server.server_address[1]
+    if certificate is not None:
+        server.socket = _tls(certificate).wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     with _serving(server):
         yield state
 
@@ -132,7 +136,7 @@ def mail_server(certificate: Path | None = None, *, implicit: bool = False, logi
                 _Mailing(state, self._wrapped() if implicit else self.request, over_tls=implicit).run()
 
         def _wrapped(self) -> ssl.SSLSocket:
-            return _tls(state).wrap_socket(self.request, server_side=True)
+            return _tls(state.certificate).wrap_socket(self.request, server_side=True)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -188,7 +192,7 @@ class _Mailing:
 
     def do_starttls(self, rest: str) -> None:
         self.say("220 go ahead")
-        self.connection = _tls(self.state).wrap_socket(self.connection, server_side=True)
+        self.connection = _tls(self.state.certificate).wrap_socket(self.connection, server_side=True)
         self.file, self.over_tls = self.connection.makefile("rb"), True
 
     def do_auth(self, rest: str) -> None:
@@ -240,10 +244,10 @@ def make_certificate(folder: Path) -> Path:
     return certificate
 
 
-def _tls(state: MailServer) -> ssl.SSLContext:
+def _tls(certificate: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    assert state.certificate is not None
-    context.load_cert_chain(state.certificate, state.certificate.with_suffix(".key"))
+    assert certificate is not None
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     return context
 
 
