@@ -53,7 +53,7 @@ PROTOCOL = reference("playbook", 20)
 
 def protocol(**changes: Any) -> PlaybookBody:
     """The three levels above, as an escalation protocol."""
-    body = playbook_body(HANDLING, levels=LEVELS, **changes)
+    body = playbook_body(HANDLING, **{"levels": LEVELS, **changes})
     statement = parse("playbook", PROTOCOL["id"], AURORA, START, body)
     assert isinstance(statement, Playbook)
     return statement.body

@@ -19,6 +19,7 @@ from tests.protocol.incident_log import (
     DELTA,
     HANDLING,
     INCIDENT,
+    LEVELS,
     START,
     WATCH,
     IncidentLog,
@@ -96,6 +97,9 @@ def test_whoever_opens_cannot_choose_a_level_that_takes_more_than_one_lab() -> N
     alone = IncidentLog(protocol())
     alone.open(level=ALARM)
     assert alone.timeline().level == ALARM
+    first = IncidentLog(protocol(levels=[{**LEVELS[0], "approvals": 2}]))
+    first.open(level=WATCH)
+    assert (first.timeline().level, first.timeline().asked) == (WATCH, ())
     unknown = IncidentLog(protocol())
     unknown.open(level="Panic")
     assert unknown.timeline().level == WATCH
