@@ -42,6 +42,7 @@ _COMMANDS = {
     "endorse": "opinion:endorse",
     "campaign": "campaign:app",
     "playbook": "playbook:app",
+    "incident": "incident:app",
     "key": "key:app",
     "policy": "policy:app",
     "witness": "witness:app",
