@@ -39,6 +39,7 @@ _COMMANDS = {
     "campaign": "campaign:app",
     "key": "key:app",
     "policy": "policy:app",
+    "witness": "witness:app",
     "log": "log:app",
     "gossip": "gossip:app",
     "forum": "forum:app",

@@ -164,7 +164,9 @@ def _readable(name: str, value: Any) -> str:
         if value and name == "checkpoint_cosigned_by":
             return ", ".join(f"{lab} {age} s ago" for lab, age in value.items())
         return ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
-    return str(value)
+    if value is None or value == "":
+        return "-"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _status(session: Session) -> dict[str, Any]:
@@ -191,7 +193,7 @@ def _status(session: Session) -> dict[str, Any]:
         "checkpoint_is_fresh": trusted is not None
         and session.clock() - trusted.timestamp <= settings.max_checkpoint_age,
         "checkpoint_cosigned_by": _cosigners(session, trusted),
-        "policy": _policy(session),
+        "witness_policy": _policy(session),
         "cosigned_here": max(
             (last.checkpoint.size for key in session.witness_keys if (last := key.last()) is not None), default=None
         ),

@@ -8,6 +8,8 @@ detections/state.duckdb  what runs that follow their logs remember: `state`
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,16 @@ def load(home: Home, name: str = "") -> Summary:
         raise InvalidInput(f"{path} is damaged: {error}", "run `stillwatch detect` again") from error
 
 
+def begun_since(home: Home, moment: datetime) -> Iterator[tuple[datetime, Summary]]:
+    """The readable summaries of runs that began at this moment or later, each with when it began, oldest first."""
+    for path in sorted((home.path / "detections").glob("*.json")):
+        if path.stem < new_name(moment.timestamp()):
+            continue
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            begun = datetime.strptime(path.stem, "%Y%m%dT%H%M%S-%f").replace(tzinfo=UTC)
+            yield begun, _summary(json.loads(path.read_bytes()))
+
+
 def read_detections(path: Path) -> list[Tally]:
     """Count a detections file by pattern version.
 
@@ -112,6 +124,7 @@ def _summary(document: dict[str, Any]) -> Summary:
             tallies=_TALLIES.validate_python(document["patterns"]),
             left_out=_LEFT_OUT.validate_python(document["left_out"]),
             reported=document["reported"],
+            readability={name: document[name] for name in ("unreadable", "columns_never_met") if name in document},
         )
     except ValidationError as error:
         raise ValueError(f"{error.error_count()} values are not as they should be") from error
