@@ -109,7 +109,8 @@ def check_may_speak(session: Session, kind: VoiceKind, pattern: StoredVersion) -
         InvalidInput: see `publish_opinion`.
     """
     if pattern.author == author_of(session):
-        raise InvalidInput(f"{pattern.id} is your own lab's", f"an {kind} is of another lab's pattern")
+        hint = f"an {kind} is of another lab's; `pattern resign` brings back what a compromised key made suspect"
+        raise InvalidInput(f"{pattern.id} is your own lab's", hint)
     head = session.store.head(_voice(session, kind, pattern))
     if head is not None and head.withdrawn:
         raise InvalidInput(
@@ -190,6 +191,7 @@ def _said_versions(
             statement = statement_at(session.store, version.index) if version.index >= since else None
             if isinstance(statement, Voice):
                 member = membership.members.get(version.author)
+                pattern = session.store.head(version.refers_to)
                 yield (
                     version,
                     Said(
@@ -199,6 +201,7 @@ def _said_versions(
                         withdrawn=version.withdrawn_at is not None,
                         suspect=bool(why_suspect(version, membership)),
                         lab_active=member is not None and member.status is Status.ACTIVE,
+                        of_own=pattern is not None and pattern.author == version.author,
                     ),
                 )
 

@@ -4,7 +4,8 @@ The same sightings, opinions and endorsements give the same answer in whatever o
 read the log needs nobody's sums. What counts, and how much:
 
 1. A statement counts while it is its record's newest version, not withdrawn and not expired, its key was not reported
-   compromised from an index at or below its own, and its lab is an active member (`why_not_counted`).
+   compromised from an index at or below its own, and its lab is an active member (`why_not_counted`). What a lab says
+   of its own pattern counts for nothing here, though it may see it: an endorsement of one's own only lifts suspicion.
 2. It counts for the very pattern version whose entry hash it names, never for one before or after.
 3. A lab has one voice. The log sees to that by the id of opinions and endorsements (`voice_id`); if there were two all
    the same, the later one in the log counts. Of sightings by one lab whose days overlap only the largest counts.
@@ -45,6 +46,7 @@ class Said:
         withdrawn: whether a withdrawal names the record.
         suspect: whether its key was reported compromised from an index at or below this one.
         lab_active: whether its author is a member, neither suspended nor expelled.
+        of_own: whether the pattern is its author's own.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Said:
     withdrawn: bool
     suspect: bool
     lab_active: bool
+    of_own: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ def why_not_counted(said: Said, now: datetime) -> str:
         ("suspect", said.suspect),
         ("expired", said.statement.body.valid_until <= now),
         ("not a member", not said.lab_active),
+        ("own pattern", said.of_own and not isinstance(said.statement, Sighting)),
     )
     return next((name for name, holds in reasons if holds), "")
 

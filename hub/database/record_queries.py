@@ -4,14 +4,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, false, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, false, func, literal, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub.database.tables import log_head, member_keys, members, record_heads, records
 from sharing_protocol.membership import Status
 
-_IS_SUSPECT = func.coalesce(member_keys.c.suspect_from <= records.c.entry, false())
+_own, _own_heads, _own_keys = records.alias("own"), record_heads.alias("own_heads"), member_keys.alias("own_keys")
+_VOUCHED_FOR = exists(
+    select(_own.c.entry)
+    .join(_own_heads, and_(_own_heads.c.id == _own.c.id, _own_heads.c.version == _own.c.version))
+    .outerjoin(_own_keys, _own_keys.c.key_id == _own.c.signer)
+    .where(
+        _own.c.refers_to == records.c.id,
+        _own.c.type == "endorsement",
+        _own.c.author == records.c.author,
+        _own.c.statement["body"]["pattern"]["entry"].astext == func.encode(records.c.leaf_hash, "hex"),
+        _own_heads.c.withdrawn_at.is_(None),
+        not_(func.coalesce(_own_keys.c.suspect_from <= _own.c.entry, false())),
+    )
+    .correlate(records)
+)
+"""Whether a pattern version's own lab endorsed it by a key that is not suspect."""
+_IS_SUSPECT = and_(func.coalesce(member_keys.c.suspect_from <= records.c.entry, false()), not_(_VOUCHED_FOR))
 """Whether the key that signed a record was reported compromised from its index, or one below, on."""
+_patterns = record_heads.alias("patterns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +79,14 @@ class SaidOf:
         statement: as JSON.
         suspect: whether its key was reported compromised from its index, or one below, on.
         lab_active: whether its author is neither suspended nor expelled.
+        of_own: whether the pattern is its author's own.
     """
 
     entry: int
     statement: str
     suspect: bool
     lab_active: bool
+    of_own: bool
 
 
 async def find_records(
@@ -115,8 +134,10 @@ async def read_said_of(connection: AsyncConnection, pattern_id: str, now: dateti
             cast(columns.statement, Text),
             _IS_SUSPECT,
             members.c.status == Status.ACTIVE.value,
+            _patterns.c.author == columns.author,
         )
         .join(record_heads, record_heads.c.id == columns.id)
+        .join(_patterns, _patterns.c.id == columns.refers_to)
         .join(members, members.c.id == columns.author)
         .outerjoin(member_keys, member_keys.c.key_id == columns.signer)
         .where(

@@ -66,6 +66,7 @@ def _added_up(said: list[SaidOf], now: datetime) -> dict[str, Feedback]:
                     withdrawn=False,
                     suspect=one.suspect,
                     lab_active=one.lab_active,
+                    of_own=one.of_own,
                 )
             )
     return feedback(voices, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,13 +33,23 @@ from tests.forum import (
     withdrawal_body,
 )
 from tests.hub.documented_forum import DOCUMENT, Contract, DocumentedForum
-from tests.hub.exact_requests import Clock
+from tests.hub.exact_requests import ask
 from tests.hub.refusals import problem_of
 from tests.hub.stored_log import differences
 from tests.member_client.lab_homes import Client, make_home
 from tests.protocol.response_bodies import endorsement_body, incident_body, opinion_body
 
 REVIEWED = ("--reviewed", "40", "--true-positives", "3", "--method", "A random sample of a week")
+
+
+@dataclass
+class Clock:
+    """The hub's, ahead of this machine's by so much."""
+
+    ahead: timedelta = timedelta()
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
 
 
 @dataclass
@@ -141,15 +151,16 @@ def test_hub_and_client_agree_whatever_happens_to_voices(case: Case) -> None:
 
 
 def test_an_opinion_expires_for_both(case: Case) -> None:
-    soon = format_timestamp(case.clock.now + timedelta(seconds=30))
+    soon = format_timestamp(utc_now() + timedelta(hours=1))
     case.say("Cirrus", "opinion", valid_until=soon)
     assert case.agreed()["disputed_by"] == [case.labs["Cirrus"].id]
-    case.clock.now += timedelta(seconds=60)
-    assert case.hub_says()[0]["disputed_by"] == []
+    case.clock.ahead = timedelta(hours=2)
+    answer = ask(case.box, f"{wire.PATTERNS}/{case.pattern}/feedback")
+    assert answer.json()["versions"][0]["disputed_by"] == []
     session = Session(Home(case.reader.home))
     entry = case.versions[0]["entry"]
     assert feedback.feedback_by_entry(session, utc_now())[entry].disputed_by == {case.labs["Cirrus"].id}
-    assert feedback.feedback_by_entry(session, case.clock.now) == {}
+    assert feedback.feedback_by_entry(session, case.clock()) == {}
     session.store.close()
 
 
@@ -194,6 +205,26 @@ def test_the_route_is_for_members_and_for_patterns(case: Case) -> None:
     problem_of(
         case.box.get(f"{wire.PATTERNS}/{case.pattern}/feedback?version=1"), 422, "invalid_parameter", "query.version"
     )
+
+
+def test_a_lab_that_stands_by_its_own_pattern_lifts_suspicion_and_no_more(case: Case) -> None:
+    aurora, box = case.labs["Aurora"], case.box
+    suspect = {"key_id": key(aurora.analyst).public_key.key_id, "reason": "Stolen", "suspect_from": 0}
+    box.decree("membership.revoke_key", aurora.id, suspect)
+
+    def states() -> list[str]:
+        history = wire.RecordHistory.model_validate_json(box.get(f"{wire.RECORDS}/{case.pattern}").content)
+        return [one.summary.state for one in history.versions]
+
+    assert states() == ["superseded", "suspect"]
+    box.add_key(aurora, "analyst", "Aurora analyst 2")
+    record = voice_id("endorsement", aurora.id, case.versions[1]["entry"])
+    body = endorsement_body(handling(), case.versions[1])
+    made = signed(box.statement("endorsement", record, aurora.id, body), "Aurora analyst 2")
+    box.log(made, "Aurora analyst 2")
+    assert states() == ["superseded", "active"]
+    assert case.agreed(2)["endorsed_by"] == []
+    assert case.reader.json("pattern", "show", case.pattern)["state"] == "active"
 
 
 # -- commands ------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def said(index: int, kind: str, author: str, body: Document, record: str, **stan
     }
     statement = statements.parse(json.dumps(document).encode())
     assert isinstance(statement, Voice)
-    known = {"newest": True, "withdrawn": False, "suspect": False, "lab_active": True}
+    known = {"newest": True, "withdrawn": False, "suspect": False, "lab_active": True, "of_own": False}
     return Said(index, statement, **{**known, **standing})
 
 
@@ -137,7 +137,14 @@ def everything(draw: st.DrawFn) -> list[Said]:
             if draw(st.booleans()):
                 found.append(endorsement(len(found), author, of))
     return [
-        replace(one, newest=standing != 1, withdrawn=standing == 2, suspect=standing == 3, lab_active=standing != 4)
+        replace(
+            one,
+            newest=standing != 1,
+            withdrawn=standing == 2,
+            suspect=standing == 3,
+            lab_active=standing != 4,
+            of_own=standing == 5 and one.statement.type != "sighting",
+        )
         for one in found
         if (standing := draw(st.integers(1, 8)))
     ]

@@ -95,6 +95,13 @@ def test_a_second_voice_of_a_lab_would_replace_the_first() -> None:
     assert of(endorsement(1, lab(1)), endorsement(2, lab(1))).endorsed_by == {lab(1)}
 
 
+def test_a_lab_does_not_endorse_its_own_pattern_into_force() -> None:
+    """It may log that it stands by it, after its key was stolen; that is no other lab's word."""
+    assert feedback([endorsement(1, lab(1), of_own=True)], NOW) == {}
+    assert why_not_counted(endorsement(1, lab(1), of_own=True), NOW) == "own pattern"
+    assert of(sighting(1, lab(1), 1, of_own=True)).seen_by == {lab(1)}
+
+
 # -- the ballot ----------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +173,7 @@ def test_one_voice_a_lab_and_only_of_what_counts(said: list[Said]) -> None:
             and not one.withdrawn
             and not one.suspect
             and one.lab_active
+            and not one.of_own
         ]
         verdicts = [*found.confirmed_by, *found.disputed_by, *found.needs_work_by]
         assert sorted(verdicts) == sorted(one.author for one in counted if one.type == "opinion")
