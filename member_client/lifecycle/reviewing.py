@@ -50,9 +50,11 @@ def feedback_of_forum(session: Session, now: datetime) -> Mapping[str, Feedback]
     return {}
 
 
-def outcomes_here(session: Session) -> Outcomes:  # noqa: ARG001 - see Outcomes
-    """What came of this lab's decisions; as long as none are made here, nothing."""
-    return lambda _: (0, 0)
+def outcomes_here(session: Session) -> Outcomes:
+    """What came of this lab's decisions."""
+    from member_client.decisions.register import outcomes_of  # decisions are made by standings
+
+    return outcomes_of(session)
 
 
 def standings(
