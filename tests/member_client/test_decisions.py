@@ -302,6 +302,9 @@ def test_an_upheld_appeal_lifts_counts_and_prepares_an_opinion(boreal: Client, p
     assert "Secret" not in json.dumps(opinion)
     assert "c-1" not in json.dumps(opinion)
     assert register.outcomes(entry) == (3, 1)
+    (boreal.home / "policy.toml").write_text(BOLD.replace("budget = 1.0", "budget = 0.3") + UNAPPROVED)
+    assert in_effect(boreal) == {"c-2": "flag", "c-3": "flag"}, "one of three is over the budget, so enforcement halts"
+    be_bold(boreal, UNAPPROVED)
     assert boreal.json("appeal", "list") == []
     again = boreal.json("appeal", "decide", str(opened["number"]), "--upheld", "--reason", "again")
     assert again["appeal"] == ruled["appeal"]
