@@ -28,6 +28,7 @@ _COMMANDS = {
     "sync": "sync:sync",
     "detect": "detect:detect",
     "evaluate": "evaluate:app",
+    "gate": "gate:gate",
     "compile": "compile:compile_pattern",
     "prove": "proof:prove",
     "verify-proof": "proof:verify_proof",
