@@ -43,14 +43,14 @@ class Allowed(Protocol):
 
     Attributes:
         kind: `account`, `organisation` or `network`.
-        value: the id of the account or organisation; of a network its CIDR block.
+        id: of the account or organisation; of a network its CIDR block.
         expires: from this moment on it has no effect; None for never.
     """
 
     @property
     def kind(self) -> str: ...
     @property
-    def value(self) -> str: ...
+    def id(self) -> str: ...
     @property
     def expires(self) -> datetime | None: ...
 

@@ -217,7 +217,7 @@ def encode(snapshot: Snapshot) -> list[bytes]:
     networks = []
     for entry in snapshot.allowed:
         if entry.kind == _NETWORK:
-            networks.append((entry.value, None if entry.expires is None else entry.expires.timestamp()))
+            networks.append((entry.id, None if entry.expires is None else entry.expires.timestamp()))
         else:
             rows.allow(entry)
     Networks(networks)
@@ -273,7 +273,7 @@ class _Rows:
         self.effective += 1
 
     def allow(self, entry: Allowed) -> None:
-        self._put(entry.kind, entry.value, ALLOWED, entry.expires)
+        self._put(entry.kind, entry.id, ALLOWED, entry.expires)
         self._decisions += bytes(16)
         self._scope.append(0)
         self._pattern.append(0)

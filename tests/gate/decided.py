@@ -36,7 +36,7 @@ class Effective:
 
 @dataclass(frozen=True)
 class Allowed:
-    value: str
+    id: str
     kind: str = "account"
     expires: datetime | None = None
 

@@ -41,8 +41,8 @@ ROWS = st.builds(
     pattern_id=st.sampled_from(["pattern--1", "pattern--2"]),
 )
 ALLOWED = st.one_of(
-    st.builds(Allowed, value=IDS, kind=st.sampled_from(["account", "organisation"]), expires=st.none() | MOMENTS),
-    st.builds(Allowed, value=st.sampled_from(NETWORKS), kind=st.just("network"), expires=st.none() | MOMENTS),
+    st.builds(Allowed, id=IDS, kind=st.sampled_from(["account", "organisation"]), expires=st.none() | MOMENTS),
+    st.builds(Allowed, id=st.sampled_from(NETWORKS), kind=st.just("network"), expires=st.none() | MOMENTS),
 )
 SNAPSHOTS = st.builds(Snapshot, rows=st.lists(ROWS, max_size=12), allowed=st.lists(ALLOWED, max_size=4))
 
@@ -72,11 +72,11 @@ def in_plain_words(
         for row in snapshot.rows
         if row.id and (row.kind, row.id) in names and row.expires > NOW and (not row.models or model in row.models)
     ]
-    if any(entry.value and (entry.kind, entry.value) in names for entry in alive):
+    if any(entry.id and (entry.kind, entry.id) in names for entry in alive):
         return "observe", ALLOW_LISTED, frozenset([""])
     if not applying:
         return "observe", NO_DECISION, frozenset([""])
-    if any(entry.kind == "network" and in_network(address, entry.value) for entry in alive):
+    if any(entry.kind == "network" and in_network(address, entry.id) for entry in alive):
         return "observe", ALLOW_LISTED, frozenset([""])
     strongest = max(ACTIONS.index(row.action) for row in applying)
     action = ACTIONS[strongest]
