@@ -4,7 +4,7 @@ The load is open: each request has the time at which it is due, and its latency 
 generator or the gate came too late (no coordinated omission). Beside it runs a server that answers everybody the same,
 with the same load: what it takes is the machine's and the generator's.
 
-    python -m tests.bench.gating serve HOME ROWS | bare | build ROWS TABLE
+    python -m tests.bench.gating serve HOME ROWS | build ROWS TABLE | memory PROCESS | bare
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def gate(folder: Path, sizes: Sizes) -> list[Figure]:
     home.save(Settings(hub="http://127.0.0.1:1", forum="0" * 64, name="Aurora", member="member--1"))
     with _process("bare") as (_, port):
         bare = [_at_rate(port, rows, seconds / 2) for _ in range(sizes.samples)]
-    with _process("serve", str(home.path), str(rows)) as (process, port), _Memory(process) as memory:
+    with _process("serve", str(home.path), str(rows)) as (process, port), _memory(process) as memory:
         _first_table(port, rows)
         progress(f"  {rows:,} decisions, {process.memory_info().rss / _MEGABYTE:.0f} MB")
         calm = []
@@ -81,6 +81,7 @@ def gate(folder: Path, sizes: Sizes) -> list[Figure]:
         busy, reloads = _while_reloading(process, home, port, rows, seconds)
         progress(f"  {reloads} tables exchanged meanwhile")
         most = [_as_many_as_it_can(port, rows, seconds / 4) for _ in range(sizes.samples)]
+        peak = memory()
     load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     failed = sum(one.failed for one in (*calm, busy))
     bare99 = median(percentile(one.latencies, 99) for one in bare)
@@ -100,7 +101,6 @@ def gate(folder: Path, sizes: Sizes) -> list[Figure]:
         Figure("gate_cpu", cpu, "us/request", [cpu], None, f"{RATE}/s, {CONNECTIONS} connections"),
         Figure("gate_most", median(most), "requests/s", most, None, load),
     ]
-    peak = memory.peak / _MEGABYTE
     told = f"{rows:,} decisions; with the process that makes the next table, at its largest"
     figures.append(Figure("gate_memory", peak, "MB", [peak], None, told, "< 500 MB", peak < 500))
     return figures
@@ -251,30 +251,24 @@ def _process(*arguments: str) -> Iterator[tuple[psutil.Process, int]]:
             child.terminate()
 
 
-class _Memory:
-    """Watches what a process and its children use together."""
+@contextmanager
+def _memory(process: psutil.Process) -> Iterator[Callable[[], float]]:
+    """Watches, from a process of its own, what a process and its children use together; gives the most so far (MB)."""
+    command = [sys.executable, "-m", "tests.bench.gating", "memory", str(process.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        yield lambda: float(child.communicate(timeout=PATIENCE_SECONDS)[0])
 
-    def __init__(self, process: psutil.Process) -> None:
-        self.peak = 0
-        self._process = process
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> _Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stopping.wait(0.1):
-            try:
-                family = [self._process, *self._process.children(recursive=True)]
-                self.peak = max(self.peak, sum(one.memory_info().rss for one in family))
-            except psutil.NoSuchProcess:
-                continue
+def _watch_memory(process: str) -> None:
+    """Until standard input ends."""
+    peak, server = 0, psutil.Process(int(process))
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        try:
+            family = [server, *server.children(recursive=True)]
+            peak = max(peak, sum(one.memory_info().rss for one in family))
+        except psutil.NoSuchProcess:
+            continue
+    print(peak / _MEGABYTE)
 
 
 @dataclass(frozen=True)
@@ -350,6 +344,7 @@ async def _serve_bare() -> None:
 _ROLES: dict[str, Callable[..., None]] = {
     "serve": _serve,
     "build": _build,
+    "memory": _watch_memory,
     "bare": lambda: asyncio.run(_serve_bare()),
 }
 

@@ -188,7 +188,7 @@ def served(
             assert ready.wait(PATIENCE_SECONDS)
             yield running
         finally:
-            server.should_exit = True
+            server.stop()
             thread.join()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from dataclasses import replace
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from member_client.gate import GateSettings
-from member_client.gate.serving import MAX_HEAD_BYTES, GateServer, client_address, listen
+from member_client.gate import GateSettings, http_protocol, serving
+from member_client.gate.answering import client_address
+from member_client.gate.http_protocol import MAX_HEAD_BYTES
+from member_client.gate.serving import GateServer, listen
 from member_client.gate.settings import Address
 from tests.gate.decided import (
     NOW,
@@ -161,6 +164,38 @@ def test_requests_with_bodies_upgrades_and_in_a_row_are_answered_each(running: R
     assert statuses == [403, 200, 403, 200]
 
 
+def test_http_of_other_kinds_is_answered_as_it_is_meant(running: RunningGate) -> None:
+    old = exchange(running.address, b"GET / HTTP/1.0\r\nconnection: keep-alive\r\nx-account-id: blocked\r\n\r\n")
+    assert (old.status, old.headers["connection"]) == (403, "close")
+    head = running.ask(BLOCKED, method="HEAD")
+    assert (head.status, head.body) == (403, b"")
+    assert int(head.headers["content-length"]) > 0
+    tunnel = b"CONNECT api.example:443 HTTP/1.1\r\nhost: x\r\nx-account-id: blocked\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+    assert exchange(running.address, tunnel).status == 403
+    expecting = b"POST / HTTP/1.1\r\nx-account-id: blocked\r\nexpect: 100-continue\r\ncontent-length: 9\r\n"
+    assert exchange(running.address, expecting + b"connection: close\r\n\r\n").status == 403
+
+
+def test_who_begins_and_does_not_go_on_is_hung_up_on(running: RunningGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.02)
+    with socket.create_connection(running.address, timeout=PATIENCE_SECONDS) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nx-account")
+        assert slow.recv(1) == b""
+
+
+def test_beyond_so_many_connections_none_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 2)
+    with served(tmp_path, SNAPSHOT) as gate, contextlib.ExitStack() as kept:
+        for _ in range(2):
+            connection = kept.enter_context(socket.create_connection(gate.address, timeout=PATIENCE_SECONDS))
+            connection.sendall(b"GET / HTTP/1.1\r\nx-account-id: blocked\r\n\r\n")
+            assert parse(connection.recv(65_536)).status == 403
+        with pytest.raises((ConnectionError, IndexError)):
+            gate.ask(BLOCKED)
+        connection.sendall(b"GET / HTTP/1.1\r\nx-account-id: blocked\r\n\r\n")
+        assert parse(connection.recv(65_536)).status == 403
+
+
 def test_only_what_a_trusted_proxy_wrote_counts_as_the_address(running: RunningGate) -> None:
     assert running.ask(BLOCKED, ("x-forwarded-for", "192.0.2.1")).reason == "allow-listed"
     # A client writes whatever it wants, in one header or in two; the proxy adds what it saw at the end.
@@ -296,5 +331,5 @@ def test_a_unix_socket_serves_too_and_one_that_was_left_is_taken_over(tmp_path: 
             connection.connect(str(where))
             connection.sendall(b"GET /healthz HTTP/1.1\r\nx-account-id: blocked\r\nconnection: close\r\n\r\n")
             assert parse(connection.recv(65_536)).status == 403
-        server.should_exit = True
+        server.stop()
         thread.join()
