@@ -7,6 +7,7 @@ be taken for another question. Health and metrics are at the other socket, which
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -40,11 +41,12 @@ class GateServer:
 
     def serve_at(self, asked: socket.socket, watched: socket.socket) -> None:
         """Serve at two bound sockets: where gateways ask, and where one looks after the gate."""
-        try:
+        make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+        with contextlib.suppress(ModuleNotFoundError):  # there is none for Windows
             from uvloop import new_event_loop
-        except ModuleNotFoundError:  # there is none for Windows
-            from asyncio import new_event_loop
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+
+            make_loop = new_event_loop
+        with asyncio.Runner(loop_factory=make_loop) as runner:
             runner.run(self._serve(asked, watched))
 
     def stop(self) -> None:
@@ -80,11 +82,11 @@ class GateServer:
         log.info("stopping")
         for server in servers:
             server.close()
-        ending = [conversation.closed for conversation in self._open]
+        closed = [conversation.closed for conversation in self._open]
         for conversation in tuple(self._open):
             conversation.close()  # what was answered is still sent
-        if ending:
-            await asyncio.wait(ending, timeout=SHUTDOWN_SECONDS)
+        if closed:
+            await asyncio.wait(closed, timeout=SHUTDOWN_SECONDS)
 
 
 def listen(address: Address) -> socket.socket:
