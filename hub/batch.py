@@ -20,7 +20,7 @@ from sharing_protocol.errors import ProtocolError, Refused
 from sharing_protocol.keys import PublicKey
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash
-from sharing_protocol.statements import RecordStatement, Sighting, Statement, Unknown, Withdrawal
+from sharing_protocol.statements import RecordStatement, Statement, Unknown, references_in
 from sharing_protocol.tiles import GrowingTree
 
 
@@ -135,10 +135,11 @@ def mentioned(statements: Sequence[Statement]) -> tuple[set[str], set[tuple[str,
     ids = {statement.id for statement in statements}
     versions = set()
     for statement in statements:
-        if isinstance(statement, Withdrawal):
-            ids.add(statement.body.record.id)
-        elif isinstance(statement, Sighting):
-            versions.add((statement.body.pattern.id, statement.body.pattern.version))
+        if not isinstance(statement, RecordStatement):
+            continue
+        for named in references_in(statement):
+            ids.add(named.reference.id)
+            versions.add((named.reference.id, named.reference.version))
     return ids, versions
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from sharing_protocol import strict_json
 from sharing_protocol.admission import Admission, Head
 from sharing_protocol.membership import Membership
-from sharing_protocol.statements import Pattern, RecordStatement
+from sharing_protocol.statements import RecordStatement, headline_of, is_about
 
 
 class RecordRow(TypedDict):
@@ -29,6 +29,7 @@ class RecordRow(TypedDict):
     severity: str | None
     marking: str
     valid_until: datetime
+    refers_to: str | None
     statement: dict[str, Any]
 
 
@@ -88,7 +89,7 @@ def record_row(index: int, admission: Admission, payload: bytes) -> RecordRow | 
     if not isinstance(document, dict):
         raise TypeError("an admitted statement is an object")
     body = statement.body
-    pattern = statement.body if isinstance(statement, Pattern) else None
+    shown = headline_of(statement)
     return {
         "entry": index,
         "leaf_hash": bytes.fromhex(admission.head.entry),
@@ -97,12 +98,13 @@ def record_row(index: int, admission: Admission, payload: bytes) -> RecordRow | 
         "version": statement.version,
         "author": statement.author,
         "created": statement.created,
-        "kind": pattern.kind.value if pattern else None,
-        "title": pattern.title if pattern else None,
-        "techniques": list(pattern.techniques) if pattern else [],
-        "severity": pattern.severity.value if pattern else None,
+        "kind": shown.kind or None,
+        "title": shown.title or None,
+        "techniques": list(shown.techniques),
+        "severity": shown.severity or None,
         "marking": body.marking.value,
         "valid_until": body.valid_until,
+        "refers_to": is_about(statement) or None,
         "statement": document,
     }
 

@@ -9,7 +9,17 @@ from typing import Any
 from member_client.forum.explaining import headline, name_of
 from sharing_protocol.membership import RegisteredKey, Status
 from sharing_protocol.record_proof import ProvenStatement
-from sharing_protocol.statements import MembershipStatement, Pattern, RecordStatement, Sighting, Withdrawal
+from sharing_protocol.statements import (
+    Endorsement,
+    IncidentAction,
+    MembershipStatement,
+    Opinion,
+    Pattern,
+    RecordReference,
+    RecordStatement,
+    Sighting,
+    Withdrawal,
+)
 from sharing_protocol.statements.header import format_timestamp
 
 _TRUST = (
@@ -176,11 +186,24 @@ def _what(proven: ProvenStatement) -> str:
     if isinstance(statement, Sighting):
         seen = statement.body.pattern
         return f"it saw {seen.id} version {seen.version} ({statement.body.matches.value} matches), {marking}"
-    return f"it withdraws {statement.body.record.id} ({_line(statement)}), {marking}"
+    if isinstance(statement, Withdrawal):
+        return f"it withdraws {statement.body.record.id} ({_line(statement.body.reason)}), {marking}"
+    if isinstance(statement, Opinion):
+        return f"its opinion of {_version(statement.body.pattern)}: {statement.body.verdict}, {marking}"
+    if isinstance(statement, Endorsement):
+        return f"it endorses {_version(statement.body.pattern)}, {marking}"
+    if isinstance(statement, IncidentAction):
+        told = f" ({_line(statement.body.note)})" if statement.body.note else ""
+        return f"its {statement.body.action} on {statement.body.incident.id}{told}, {marking}"
+    return f"the {statement.type.replace('_', ' ')} {statement.body.title!r}, {marking}"
 
 
-def _line(statement: Withdrawal) -> str:
-    return statement.body.reason.split("\n")[0][:200]
+def _version(reference: RecordReference) -> str:
+    return f"{reference.id} version {reference.version}"
+
+
+def _line(text: str) -> str:
+    return text.split("\n")[0][:200]
 
 
 def _key(key: RegisteredKey, proven: ProvenStatement) -> str:

@@ -22,20 +22,27 @@ from sharing_protocol.statements import (
     Admit,
     ChangeAdmins,
     ChangeLog,
+    Endorsement,
     Found,
+    IncidentAction,
     Marking,
     MembershipStatement,
+    Opinion,
     Pattern,
-    RecordReference,
     RecordStatement,
     Sighting,
     Statement,
     Unknown,
     Withdrawal,
     parse,
+    references_in,
+    voice_id,
 )
+from sharing_protocol.statements.records import Named
 
 LONGEST_VALIDITY = timedelta(days=5 * 366)
+_STAYS = frozenset({"member", "forum", "withdrawal", "incident", "incident_action"})
+"""What nobody withdraws: an incident is closed, and what was done about it was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Head:
     """The newest version of a record.
 
     Attributes:
-        type: the statement type without its action: `pattern`, `sighting`, `withdrawal`, `member`, `forum`.
+        type: `member` or `forum`, or the statement type of a record, such as `pattern`.
         entry: hex leaf hash of the entry that holds this version.
         withdrawn: whether a withdrawal names it.
     """
@@ -140,16 +147,22 @@ def consequences(
 
 
 def record_type(statement: Statement) -> str:
-    """The type of record that a statement is a version of; its id starts with it."""
+    """The type of record that a statement is a version of; its id starts with it, `_` written as `-`."""
     if isinstance(statement, Found | ChangeAdmins | ChangeLog):
         return "forum"
     return "member" if isinstance(statement, MembershipStatement) else statement.type
 
 
+def type_named_by(record_id: str) -> str:
+    """The type of record that an id says."""
+    return record_id.partition("--")[0].replace("-", "_")
+
+
 def _next_head(statement: Statement, entry: str, records: Records) -> Head:
     kind = record_type(statement)
-    if not statement.id.startswith(f"{kind}--"):
-        raise Refused("invalid_statement", f"the id of this statement starts with {kind}--", "id")
+    if type_named_by(statement.id) != kind:
+        prefix = kind.replace("_", "-")
+        raise Refused("invalid_statement", f"the id of this statement starts with {prefix}--", "id")
     head = records.head(statement.id)
     _check_version(statement, head)
     author = statement.author
@@ -186,7 +199,7 @@ def _check_first(statement: Statement) -> None:
     begins = isinstance(statement, Found | Admit | RecordStatement)
     if first and not begins:
         raise Refused("unknown_member", f"{statement.id} does not exist, so nothing of it can be changed", "id")
-    if not first and isinstance(statement, Found | Admit | Withdrawal):
+    if not first and isinstance(statement, Found | Admit | Withdrawal | IncidentAction):
         raise Refused("version_conflict", f"{statement.type} is only ever version 1", "version")
 
 
@@ -213,28 +226,52 @@ def check_dates(statement: RecordStatement) -> None:
 
 def _check_references(statement: RecordStatement, records: Records) -> Head | None:
     if isinstance(statement, Withdrawal):
-        reference = statement.body.record
-        head = records.head(reference.id)
-        if head is None or head.type in ("member", "forum", "withdrawal"):
-            raise Refused("unknown_record", f"there is no record {reference.id} to withdraw", "body.record")
-        if head.author != statement.author:
-            raise Refused("not_the_author", "only the lab that wrote a record can withdraw it", "body.record")
-        if head.withdrawn:
-            raise Refused("withdrawn", "the record was withdrawn before", "body.record")
-        if (reference.version, reference.entry) != (head.version, head.entry):
-            raise Refused(
-                "previous_mismatch", f"the newest version is {head.version}; withdraw that one", "body.record"
-            )
-        return head
-    if isinstance(statement, Sighting):
-        _check_exists(statement.body.pattern, records)
+        return _withdrawn(statement, records)
+    for named in references_in(statement):
+        _check_exists(named, records)
+    if isinstance(statement, Opinion | Endorsement):
+        _check_voice(statement, records)
+    if isinstance(statement, IncidentAction) and statement.body.incident.version != 1:
+        raise Refused("unknown_record", "an incident is named by its first version", "body.incident")
     return None
 
 
-def _check_exists(reference: RecordReference, records: Records) -> None:
-    if not reference.id.startswith("pattern--") or records.entry_of(reference.id, reference.version) != reference.entry:
+def _withdrawn(statement: Withdrawal, records: Records) -> Head:
+    reference = statement.body.record
+    head = records.head(reference.id)
+    if head is None or head.type in _STAYS:
+        raise Refused("unknown_record", f"there is no record {reference.id} to withdraw", "body.record")
+    if head.author != statement.author:
+        raise Refused("not_the_author", "only the lab that wrote a record can withdraw it", "body.record")
+    if head.withdrawn:
+        raise Refused("withdrawn", "the record was withdrawn before", "body.record")
+    if (reference.version, reference.entry) != (head.version, head.entry):
+        raise Refused("previous_mismatch", f"the newest version is {head.version}; withdraw that one", "body.record")
+    return head
+
+
+def _check_exists(named: Named, records: Records) -> None:
+    reference = named.reference
+    is_right_type = type_named_by(reference.id) == named.type
+    if not is_right_type or records.entry_of(reference.id, reference.version) != reference.entry:
+        kind = named.type.replace("_", " ")
         raise Refused(
             "unknown_record",
-            f"the log has no version {reference.version} of {reference.id} with that hash",
-            "body.pattern",
+            f"the log has no version {reference.version} of {kind} {reference.id} with that hash",
+            named.where,
         )
+
+
+def _check_voice(statement: Opinion | Endorsement, records: Records) -> None:
+    pattern = statement.body.pattern
+    expected = voice_id(statement.type, statement.author, pattern.entry)
+    if statement.id != expected:
+        raise Refused(
+            "second_voice",
+            f"a lab speaks of a pattern version in one {statement.type} only, which is {expected}; revise that one",
+            "id",
+        )
+    head = records.head(pattern.id)
+    # To endorse its own is how a lab brings back what a stolen key made suspect, with the hash that others rely on.
+    if isinstance(statement, Opinion) and head is not None and head.author == statement.author:
+        raise Refused("own_record", "a lab has no opinion of its own pattern: revise or withdraw it", "body.pattern")

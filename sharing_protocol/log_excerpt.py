@@ -20,14 +20,14 @@ from pydantic import Field, ValidationError
 
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
-from sharing_protocol.admission import Admission, Head, admit
+from sharing_protocol.admission import Admission, Head, admit, type_named_by
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.envelope import MAX_ENVELOPE_BYTES, Envelope
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
 from sharing_protocol.keys import encode_base64
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import leaf_hash, verify_inclusion
-from sharing_protocol.statements import MembershipStatement, RecordStatement, Sighting, Statement, Withdrawal
+from sharing_protocol.statements import MembershipStatement, RecordStatement, Statement, Withdrawal, references_in
 from sharing_protocol.statements.header import StrictModel
 from sharing_protocol.strict_json import Json
 from sharing_protocol.tiles import MAX_TREE_SIZE
@@ -179,11 +179,11 @@ class Excerpt:
             self._presumed[statement.id] = Head(statement.id, statement.type, version, previous, statement.author)
         if isinstance(statement, Withdrawal):
             named = statement.body.record
-            kind = named.id.partition("--")[0]
+            kind = type_named_by(named.id)
             self._presumed[named.id] = Head(named.id, kind, named.version, named.entry, statement.author)
-        if isinstance(statement, Sighting):
-            pattern = statement.body.pattern
-            self._named[pattern.id, pattern.version] = pattern.entry
+            return
+        for other in references_in(statement):
+            self._named[other.reference.id, other.reference.version] = other.reference.entry
 
 
 def is_unbroken(excerpt: Excerpt, record_id: str, index: int) -> bool:

@@ -75,12 +75,12 @@ _APPEND = text("""
     ), versions AS (
         INSERT INTO records (
             entry, leaf_hash, type, id, version, author, created, kind, title, techniques, severity, marking,
-            valid_until, statement
+            valid_until, refers_to, statement
         )
         SELECT * FROM jsonb_to_recordset(CAST(:records AS jsonb)) AS record (
             entry bigint, leaf_hash bytea, type text, id text, version integer, author text, created timestamptz,
             kind text, title text, techniques text[], severity text, marking text, valid_until timestamptz,
-            statement jsonb
+            refers_to text, statement jsonb
         )
     )
     INSERT INTO record_heads (id, type, version, entry, leaf_hash, author, withdrawn_at)

@@ -94,10 +94,12 @@ records = Table(
     Column("marking", Text, nullable=False),
     Column("valid_until", DateTime(timezone=True), nullable=False),
     Column("statement", JSONB, nullable=False),
+    Column("refers_to", Text, comment="id of the one record that it is about"),
     Column("search", TSVECTOR, Computed(SEARCHED_TEXT, persisted=True), nullable=False),
     UniqueConstraint("id", "version", name="records_id_version_key"),
     Index("records_author", "author", "entry"),
     Index("records_kind", "kind", "entry"),
+    Index("records_refers_to", "refers_to", "entry", postgresql_where=text("refers_to IS NOT NULL")),
     Index("records_techniques", "techniques", postgresql_using="gin"),
     Index("records_search", "search", postgresql_using="gin"),
 )

@@ -26,7 +26,21 @@ from sharing_protocol.wire import (
     WireModel,
 )
 
-RecordId = Annotated[str, Path(pattern="^[a-z_]{1,40}--[0-9a-f-]{36}$")]
+RecordType = Literal[
+    "pattern",
+    "withdrawal",
+    "sighting",
+    "opinion",
+    "endorsement",
+    "playbook",
+    "referral_criteria",
+    "incident",
+    "incident_action",
+]
+RecordKind = Literal[
+    "query_pattern", "behavioral_signature", "detection_method", "escalation_protocol", "revocation_procedure"
+]
+RecordId = Annotated[str, Path(pattern="^[a-z-]{1,40}--[0-9a-f-]{36}$")]
 Name = Annotated[str | None, Query(max_length=200, pattern="^[^\\x00-\\x1f]+$")]
 FromVersion = Annotated[int, Query(alias="from", ge=1, le=1_000_000), AS_WRITTEN]
 ToVersion = Annotated[int, Query(ge=1, le=1_000_000), AS_WRITTEN]
@@ -43,8 +57,8 @@ def router(services: Services) -> APIRouter:
         responses=documented((HTTPStatus.UNPROCESSABLE_ENTITY,)),
     )
     async def find(
-        type: Literal["pattern", "sighting", "withdrawal"] | None = None,
-        kind: Literal["query_pattern", "behavioral_signature", "detection_method"] | None = None,
+        type: RecordType | None = None,
+        kind: RecordKind | None = None,
         author: Name = None,
         state: Literal["active", "withdrawn", "expired", "superseded"] | None = None,
         technique: Annotated[str | None, Query(pattern=r"^AML\.T[0-9]{4}(\.[0-9]{3})?$")] = None,

@@ -8,7 +8,7 @@ from typing import Any
 from member_client.backtest.backtesting import Backtest
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.catalogue import Category
-from sharing_protocol.statements.records import bucket_of
+from sharing_protocol.statements.handling import bucket_of
 
 _ROWS = {
     Category.REQUEST: "requests",

@@ -18,10 +18,10 @@ from sharing_protocol.statements import (
     ChangeAdmins,
     MembershipStatement,
     RecordStatement,
-    Sighting,
     Statement,
     Unknown,
     Withdrawal,
+    references_in,
 )
 from sharing_protocol.statements.header import comparable_name
 
@@ -78,9 +78,10 @@ class Excerpts:
         if isinstance(statement, Withdrawal):
             named = statement.body.record.id
             found += store.versions(id=named, newest_only=True) + store.versions(type="withdrawal", refers_to=named)
-        if isinstance(statement, Sighting):
-            pattern = statement.body.pattern
-            found += [version for version in store.versions(id=pattern.id) if version.version == pattern.version]
+        elif isinstance(statement, RecordStatement):
+            for reference in (other.reference for other in references_in(statement)):
+                same = store.versions(id=reference.id)
+                found += [version for version in same if version.version == reference.version]
         return [(version.index, version.author) for version in found if version.index < index]
 
     @cached_property

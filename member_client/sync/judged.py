@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from sharing_protocol.admission import Head, Records
-from sharing_protocol.statements import Pattern, RecordStatement, Sighting
+from sharing_protocol.statements import Pattern, RecordStatement, headline_of, is_about
 from sharing_protocol.statements.header import format_timestamp
 
 EntryRow = tuple[int, bytes, bytes, str, str, str, str]
@@ -87,11 +87,7 @@ class Judged:
         self._entry_of[statement.id, statement.version] = entry
         body = statement.body
         pattern = statement.body if isinstance(statement, Pattern) else None
-        searchable = f"{pattern.title}\n{pattern.description}".casefold() if pattern else ""
-        if isinstance(statement, Sighting):
-            refers_to = statement.body.pattern.id
-        else:
-            refers_to = "" if isinstance(statement, Pattern) else statement.body.record.id
+        shown = headline_of(statement)
         self.versions.append(
             (
                 index,
@@ -105,11 +101,11 @@ class Judged:
                 body.marking.value,
                 format_timestamp(body.valid_until),
                 format_timestamp(pattern.valid_from) if pattern else "",
-                pattern.kind.value if pattern else "",
-                pattern.severity.value if pattern else "",
-                pattern.title if pattern else "",
-                json.dumps(pattern.techniques if pattern else []),
-                searchable,
-                refers_to,
+                shown.kind,
+                shown.severity,
+                shown.title,
+                json.dumps(shown.techniques),
+                f"{shown.title}\n{shown.description}".casefold() if shown.title else "",
+                is_about(statement),
             )
         )

@@ -22,7 +22,7 @@ from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolErro
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Forum, Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
-from sharing_protocol.statements import MembershipStatement, Sighting, Statement, Unknown, Withdrawal
+from sharing_protocol.statements import MembershipStatement, RecordStatement, Statement, Unknown, references_in
 from sharing_protocol.trust import TrustedCheckpoint, check_keys
 
 REJECTED, NOT_UNDERSTOOD = "rejected", "not understood"
@@ -202,10 +202,8 @@ def _rests_on(statement: Statement, membership: Membership) -> list[str]:
     records = [statement.id, statement.author]
     if membership.forum is not None:
         records.append(membership.forum.id)
-    if isinstance(statement, Withdrawal):
-        records.append(statement.body.record.id)
-    if isinstance(statement, Sighting):
-        records.append(statement.body.pattern.id)
+    if isinstance(statement, RecordStatement):
+        records += [named.reference.id for named in references_in(statement)]
     return records
 
 

@@ -6,7 +6,9 @@ does not know, parses as `Unknown`, so that an old client keeps what it cannot r
 for anything but detecting and defending.
 """
 
+from sharing_protocol.statements.handling import Bucket, Marking, RecordReference, bucket_of
 from sharing_protocol.statements.header import Unknown, new_id
+from sharing_protocol.statements.incidents import Act, Incident, IncidentAction, IncidentActionBody, IncidentBody
 from sharing_protocol.statements.membership import (
     AddKey,
     Admin,
@@ -24,39 +26,69 @@ from sharing_protocol.statements.membership import (
     possession_message,
     prove_possession,
 )
+from sharing_protocol.statements.opinions import (
+    Endorsement,
+    EndorsementBody,
+    Opinion,
+    OpinionBody,
+    Verdict,
+    voice_id,
+)
 from sharing_protocol.statements.parsing import Statement, encode, parse, understanding
+from sharing_protocol.statements.playbooks import (
+    Playbook,
+    PlaybookBody,
+    PlaybookKind,
+    ReferralCriteria,
+    ReferralCriteriaBody,
+)
 from sharing_protocol.statements.records import (
-    Bucket,
-    Marking,
+    RECORD_TYPES,
     Pattern,
     PatternBody,
     PatternKind,
-    RecordReference,
     RecordStatement,
     Sighting,
     SightingBody,
     Withdrawal,
     WithdrawalBody,
-    bucket_of,
+    headline_of,
+    is_about,
+    references_in,
 )
 
 __all__ = [
+    "RECORD_TYPES",
+    "Act",
     "AddKey",
     "Admin",
     "Admit",
     "Bucket",
     "ChangeAdmins",
     "ChangeLog",
+    "Endorsement",
+    "EndorsementBody",
     "Expel",
     "Found",
+    "Incident",
+    "IncidentAction",
+    "IncidentActionBody",
+    "IncidentBody",
     "KeyRegistration",
     "Marking",
     "MembershipStatement",
+    "Opinion",
+    "OpinionBody",
     "Pattern",
     "PatternBody",
     "PatternKind",
+    "Playbook",
+    "PlaybookBody",
+    "PlaybookKind",
     "RecordReference",
     "RecordStatement",
+    "ReferralCriteria",
+    "ReferralCriteriaBody",
     "Reinstate",
     "RevokeKey",
     "Role",
@@ -65,13 +97,18 @@ __all__ = [
     "Statement",
     "Suspend",
     "Unknown",
+    "Verdict",
     "Withdrawal",
     "WithdrawalBody",
     "bucket_of",
     "encode",
+    "headline_of",
+    "is_about",
     "new_id",
     "parse",
     "possession_message",
     "prove_possession",
+    "references_in",
     "understanding",
+    "voice_id",
 ]

@@ -11,7 +11,7 @@ from sharing_protocol import strict_json
 from sharing_protocol.errors import Malformed, Refused
 from sharing_protocol.statements.header import SCHEMA, Unknown
 from sharing_protocol.statements.membership import MembershipStatement, Role
-from sharing_protocol.statements.records import RecordStatement
+from sharing_protocol.statements.records import RECORD_TYPES, RecordStatement
 
 Statement = MembershipStatement | RecordStatement
 
@@ -27,9 +27,7 @@ _TYPES = frozenset(
         "membership.expel",
         "membership.add_key",
         "membership.revoke_key",
-        "pattern",
-        "withdrawal",
-        "sighting",
+        *RECORD_TYPES,
     }
 )
 _MAX_ISSUES_SHOWN = 5

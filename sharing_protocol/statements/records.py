@@ -1,4 +1,4 @@
-"""Record statements: patterns, withdrawals and sightings.
+"""Record statements: patterns, withdrawals and sightings, and what all records have in common.
 
 Every record carries its marking, purpose, legal basis and end of validity. What may not be shared (prices,
 customers, volumes, real prompts, raw identifiers) has no field here.
@@ -6,35 +6,22 @@ customers, volumes, real prompts, raw identifiers) has no field here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from sharing_protocol.statements.header import (
-    MAX_VERSION,
-    Header,
-    Identifier,
-    Line,
-    Paragraphs,
-    Sha256Hex,
-    StrictModel,
-    Timestamp,
-)
+from sharing_protocol.statements.handling import Bucket, Handling, Measured, RecordReference, Severity
+from sharing_protocol.statements.header import Header, Identifier, Line, Paragraphs, StrictModel, Timestamp
+from sharing_protocol.statements.incidents import Incident, IncidentAction
+from sharing_protocol.statements.opinions import Endorsement, Opinion
+from sharing_protocol.statements.playbooks import Playbook, ReferralCriteria
 
 MAX_LOGIC_DOCUMENTS = 16
 MAX_TESTS = 32
 MAX_TEST_EVENTS = 200
-
-
-class Marking(StrEnum):
-    """TLP 2.0 labels (FIRST)."""
-
-    CLEAR = "clear"
-    GREEN = "green"
-    AMBER = "amber"
-    AMBER_STRICT = "amber+strict"
-    RED = "red"
 
 
 class PatternKind(StrEnum):
@@ -45,49 +32,11 @@ class PatternKind(StrEnum):
     DETECTION_METHOD = "detection_method"
 
 
-class Severity(StrEnum):
-    """How bad a true match is."""
-
-    INFORMATIONAL = "informational"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-
 class Expectation(StrEnum):
     """What a pattern's own test expects."""
 
     MATCH = "match"
     NO_MATCH = "no_match"
-
-
-class Bucket(StrEnum):
-    """Counts as powers of ten, so that nobody can read a rival's traffic from them."""
-
-    UNDER_10 = "1-9"
-    UNDER_100 = "10-99"
-    UNDER_1_000 = "100-999"
-    UNDER_10_000 = "1000-9999"
-    UNDER_100_000 = "10000-99999"
-    UNDER_1_000_000 = "100000-999999"
-    MILLION_AND_MORE = "1000000+"
-
-
-def bucket_of(count: int) -> Bucket:
-    """The bucket of a positive count.
-
-    Raises:
-        ValueError: there is no bucket for zero or less: what was not seen is not reported.
-    """
-    if count < 1:
-        raise ValueError("only a positive count has a bucket")
-    return list(Bucket)[min(len(str(count)), 7) - 1]
-
-
-def lowest_of(bucket: Bucket) -> int:
-    """The smallest count in a bucket."""
-    return int(bucket.rstrip("+").partition("-")[0])
 
 
 class Reference(StrictModel):
@@ -114,34 +63,6 @@ class PatternTest(StrictModel):
     synthetic: Literal[True]
 
 
-class Measured(StrictModel):
-    """What a backtest found: how many events were looked at, how many matched, and how wrong that is.
-
-    Attributes:
-        events: rows looked at, as a bucket.
-        match_rate: share of rows that matched, 0 to 1.
-        false_positive_rate: estimated share of what is known to be legitimate that matched all the same, with its
-            95 % interval; null when nobody has looked. `method` says what that was.
-    """
-
-    events: Annotated[Bucket, Field(strict=False)]
-    match_rate: Annotated[float, Field(ge=0, le=1)]
-    false_positive_rate: Annotated[float, Field(ge=0, le=1)] | None
-    false_positive_interval: (
-        Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)] | None
-    )
-    method: Line
-
-
-class Handling(StrictModel):
-    """What every record says of its own use."""
-
-    marking: Annotated[Marking, Field(strict=False)]
-    purpose: Line
-    legal_basis: Line
-    valid_until: Timestamp
-
-
 class PatternBody(Handling):
     """An executable pattern and its own tests."""
 
@@ -161,14 +82,6 @@ class PatternBody(Handling):
     tests: Annotated[list[PatternTest], Field(min_length=2, max_length=MAX_TESTS)]
     measured: Measured | None
     playbook: Identifier | None
-
-
-class RecordReference(StrictModel):
-    """One exact version of a record: its id, its version, and the leaf hash of its entry."""
-
-    id: Identifier
-    version: Annotated[int, Field(ge=1, le=MAX_VERSION)]
-    entry: Sha256Hex
 
 
 class WithdrawalBody(Handling):
@@ -215,4 +128,81 @@ class Sighting(Header):
     body: SightingBody
 
 
-RecordStatement = Pattern | Withdrawal | Sighting
+RecordStatement = (
+    Pattern | Withdrawal | Sighting | Opinion | Endorsement | Playbook | ReferralCriteria | Incident | IncidentAction
+)
+
+RECORD_TYPES: tuple[str, ...] = tuple(
+    get_args(one.model_fields["type"].annotation)[0] for one in get_args(RecordStatement)
+)
+"""Every record's type, in the order of `RecordStatement`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A reference in a record.
+
+    Attributes:
+        where: JSON path.
+        type: of the record that it has to name; "" for the one that a withdrawal withdraws.
+    """
+
+    reference: RecordReference
+    where: str
+    type: str
+
+
+def references_in(statement: RecordStatement) -> Iterator[Named]:
+    """What a record refers to; first of all, if anything, the one record that it is about."""
+    match statement:
+        case Withdrawal():
+            yield Named(statement.body.record, "body.record", "")
+        case Sighting() | Opinion() | Endorsement():
+            yield Named(statement.body.pattern, "body.pattern", "pattern")
+        case Incident():
+            yield from _listed(statement.body.patterns, "pattern")
+            if statement.body.protocol is not None:
+                yield Named(statement.body.protocol, "body.protocol", "playbook")
+        case IncidentAction():
+            yield Named(statement.body.incident, "body.incident", "incident")
+            yield from _listed(statement.body.patterns, "pattern")
+            yield from _listed(statement.body.sightings, "sighting")
+
+
+def is_about(statement: RecordStatement) -> str:
+    """Id of the one record that a record is about, "" for a record of its own."""
+    if isinstance(statement, Pattern | Playbook | ReferralCriteria | Incident):
+        return ""
+    return next(references_in(statement)).reference.id
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What lists of records show; "" for what a record of its type does not have."""
+
+    title: str = ""
+    description: str = ""
+    kind: str = ""
+    severity: str = ""
+    techniques: tuple[str, ...] = ()
+
+
+def headline_of(statement: RecordStatement) -> Headline:
+    """What lists of records show of this one."""
+    match statement:
+        case Pattern(body=body):
+            kind, severity = body.kind.value, body.severity.value
+            return Headline(body.title, body.description, kind, severity, tuple(body.techniques))
+        case Playbook(body=body):
+            return Headline(body.title, body.description, body.kind.value)
+        case ReferralCriteria(body=body):
+            return Headline(body.title, body.description)
+        case Incident(body=body):
+            return Headline(body.title, body.description, severity=body.severity.value)
+        case _:
+            return Headline()
+
+
+def _listed(references: list[RecordReference], kind: str) -> Iterator[Named]:
+    for place, reference in enumerate(references):
+        yield Named(reference, f"body.{kind}s.{place}", kind)

@@ -37,6 +37,7 @@ PROJECTIONS: dict[str, Tampering] = {
             "severity": "NULL",
             "marking": "'clear'",
             "valid_until": "valid_until + interval '1 year'",
+            "refers_to": "'<pattern>'",
             "statement": "jsonb_set(statement, '{body,description}', '\"Nothing.\"')",
         },
     ),

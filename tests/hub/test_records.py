@@ -228,7 +228,7 @@ def test_what_is_not_there_is_not_found(library: Library) -> None:
 
 
 BAD = [
-    ("?type=incident", "query.type"),
+    ("?type=confession", "query.type"),
     ("?type=", "query.type"),
     ("?kind=pattern", "query.kind"),
     ("?state=Active", "query.state"),

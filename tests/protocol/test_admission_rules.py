@@ -250,7 +250,7 @@ def test_red_is_refused_in_the_open_log() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"schema": 2}, {"type": "opinion"}, {"type": "membership.merge"}, {"schema": 2, "body": 7}]
+    "changes", [{"schema": 2}, {"type": "confession"}, {"type": "membership.merge"}, {"schema": 2, "body": 7}]
 )
 def test_a_later_statement_is_unknown_and_changes_nothing(changes: Document) -> None:
     log = forum_of_two_labs()

@@ -18,16 +18,13 @@ from sharing_protocol.errors import Malformed, Misbehaviour, ProtocolError, Refu
 from sharing_protocol.fingerprints import parse_fingerprint
 from sharing_protocol.keys import PrivateKey, PublicKey, decode_base64
 from sharing_protocol.request_signing import verify_request
+from sharing_protocol.statements.handling import Bucket, Marking, Severity
 from sharing_protocol.statements.header import comparable_name
+from sharing_protocol.statements.incidents import Act
 from sharing_protocol.statements.membership import LogIdentity, MembershipStatement, Role
-from sharing_protocol.statements.records import (
-    Bucket,
-    Expectation,
-    Marking,
-    PatternKind,
-    RecordStatement,
-    Severity,
-)
+from sharing_protocol.statements.opinions import Verdict
+from sharing_protocol.statements.playbooks import Measure, PlaybookKind, RequiredEvidence
+from sharing_protocol.statements.records import Expectation, PatternKind, RecordStatement
 from sharing_protocol.tiles import VerifiedTree, parse_path
 from sharing_protocol.trust import check_freshness, open_checkpoint
 from sharing_protocol.witnesses import open_cosigned
@@ -243,7 +240,20 @@ def test_every_member_and_type_is_in_the_page(model: type[BaseModel]) -> None:
 
 
 def test_every_choice_is_in_the_page() -> None:
-    for choices in (Role, Bucket, Expectation, Marking, PatternKind, Severity):
+    every = (
+        Role,
+        Bucket,
+        Expectation,
+        Marking,
+        PatternKind,
+        Severity,
+        Verdict,
+        PlaybookKind,
+        Measure,
+        RequiredEvidence,
+        Act,
+    )
+    for choices in every:
         for choice in choices:
             assert f"`{choice.value}`" in section(4)
 

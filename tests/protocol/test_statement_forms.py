@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from sharing_protocol.errors import Malformed, Refused
 from sharing_protocol.statements import Bucket, Pattern, Unknown, bucket_of, encode, new_id, parse
+from sharing_protocol.statements.handling import lowest_of
 from sharing_protocol.statements.header import Identifier, format_timestamp, parse_timestamp
-from sharing_protocol.statements.records import lowest_of
 from tests.protocol.forum_log import (
     AURORA,
     CREATED,
@@ -29,6 +29,8 @@ from tests.protocol.forum_log import (
     admins_body,
     admit_body,
     found_body,
+    handling,
+    identifier,
     lab_keys,
     pattern_body,
     payload,
@@ -38,6 +40,14 @@ from tests.protocol.forum_log import (
     withdrawal_body,
 )
 from tests.protocol.refusals import code_of
+from tests.protocol.response_bodies import (
+    action_body,
+    criteria_body,
+    endorsement_body,
+    incident_body,
+    opinion_body,
+    playbook_body,
+)
 
 REFERENCE = {"id": PATTERN, "version": 1, "entry": "ab" * 32}
 METHOD = {"name": "template share", "features": ["account.requests"], "parameters": {"least": 0.5, "window": 24}}
@@ -53,6 +63,12 @@ BODIES: dict[str, tuple[str, Document]] = {
     "pattern": (PATTERN, pattern_body(method=METHOD, kind="detection_method", playbook=None)),
     "withdrawal": (WITHDRAWAL, withdrawal_body(REFERENCE)),
     "sighting": (SIGHTING, sighting_body(REFERENCE)),
+    "opinion": (identifier("opinion", 1), opinion_body(handling(), REFERENCE)),
+    "endorsement": (identifier("endorsement", 1), endorsement_body(handling(), REFERENCE)),
+    "playbook": (identifier("playbook", 1), playbook_body(handling())),
+    "referral_criteria": (identifier("referral-criteria", 1), criteria_body(handling())),
+    "incident": (identifier("incident", 1), incident_body(handling(), patterns=[REFERENCE])),
+    "incident_action": (identifier("incident-action", 1), action_body(handling(), REFERENCE, patterns=[{**REFERENCE}])),
 }
 
 
@@ -81,7 +97,7 @@ def objects(value: Any, path: Path = ()) -> list[Path]:
     found = [path] if isinstance(value, dict) else []
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, member in members:
-        if name not in ("logic", "events", "parameters"):
+        if name not in ("logic", "events", "parameters", "cacao"):
             found += objects(member, (*path, name))
     return found
 
@@ -91,7 +107,7 @@ def leaves(value: Any, path: Path = ()) -> list[Path]:
     found = [path] if path else []
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, member in members:
-        if name not in ("logic", "events", "parameters"):
+        if name not in ("logic", "events", "parameters", "cacao"):
             found += leaves(member, (*path, name))
     return found
 
@@ -152,8 +168,8 @@ def test_every_member_has_one_type(kind: str) -> None:
         for wrong in others[:3] if path[-1] in ("log_key", "timestamp_key") else others:
             document = statement(kind)
             *parent, last = path
-            if at(document, tuple(parent))[last] is wrong:
-                continue  # `synthetic` is true
+            if isinstance(wrong, bool) and isinstance(at(document, tuple(parent))[last], bool):
+                continue
             at(document, tuple(parent))[last] = wrong
             invalid(document)
 
