@@ -5,29 +5,19 @@ python -m member_client.gate.building HOME TABLE
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from member_client.errors import ClientError
 from member_client.gate import table
-from member_client.gate.snapshot import Snapshot
 from member_client.home import Home
-from member_client.session import Session
-from sharing_protocol.errors import ProtocolError
 
 BUILD_SECONDS = 600
 """A build that takes longer is ended."""
 _MAX_TOLD = 2000
-_NICENESS = 10
-
-Source = Callable[[Session, datetime], Snapshot]
 
 
 class Builder(Protocol):
@@ -90,16 +80,4 @@ class ChildBuilder:
 
 def builder_of(home: Home) -> ChildBuilder:
     """Builds from the decisions of a home."""
-    return ChildBuilder([sys.executable, "-m", "member_client.gate.building", str(home.path)])
-
-
-def run(home: Home, path: Path, source: Source) -> int:
-    """Make the table of a home; exit code 2, and why, if that does not work."""
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)  # the gate, and whatever else runs here, goes first
-    try:
-        table.write(path, source(Session(home), datetime.now(UTC)))
-    except (ClientError, ProtocolError, table.Unusable, OSError, sqlite3.Error) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    return ChildBuilder([sys.executable, "-m", "member_client.gate", str(home.path)])

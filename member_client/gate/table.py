@@ -23,7 +23,7 @@ import struct
 import sys
 import uuid
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -181,13 +181,16 @@ class Networks:
         return any(now < known.get(number >> shift, -NEVER) for shift, known in self._families[width].items())
 
 
-def write(path: Path, snapshot: Snapshot) -> None:
+def write(path: Path, snapshot: Snapshot, ends: Mapping[str, datetime] | None = None) -> None:
     """Write the table of a snapshot, whole or not at all.
+
+    Args:
+        ends: by the id of a pattern until when it is valid; no action by it lasts longer.
 
     Raises:
         Unusable: the snapshot has something that no row can say.
     """
-    data = encode(snapshot)
+    data = encode(snapshot, ends)
     draft = draft_of(path, os.getpid())
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -205,13 +208,13 @@ def draft_of(path: Path, process: int) -> Path:
     return path.with_name(f".{path.name}.{process}")
 
 
-def encode(snapshot: Snapshot) -> list[bytes]:
-    """The table of a snapshot, in parts to be written one after the other.
+def encode(snapshot: Snapshot, ends: Mapping[str, datetime] | None = None) -> list[bytes]:
+    """The table of a snapshot, in parts to be written one after the other; see `write`.
 
     Raises:
         Unusable: the snapshot has something that no row can say.
     """
-    rows = _Rows()
+    rows = _Rows(ends or {})
     for one in snapshot.rows:
         rows.add(one)
     networks = []
@@ -254,7 +257,8 @@ def encode(snapshot: Snapshot) -> list[bytes]:
 class _Rows:
     """Rows in the making, column by column: a million of them are 50 MB here, and would be 500 MB as objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: Mapping[str, datetime]) -> None:
+        self._ends = ends
         self.key = secrets.token_bytes(32)
         self.scopes: dict[tuple[str, ...], int] = {(): 0}
         self.patterns: dict[str, int] = {"": 0}
@@ -266,7 +270,8 @@ class _Rows:
         if row.action not in ACTIONS:
             raise Unusable(f"{row.decision_id} has the action {row.action!r}, which no gate knows")
         scope = tuple(sorted(set(row.models)))
-        self._put(row.kind, row.id, ACTIONS.index(row.action), row.expires)
+        expires = min(row.expires, self._ends.get(row.pattern_id, row.expires))
+        self._put(row.kind, row.id, ACTIONS.index(row.action), expires)
         self._decisions += _uuid_of(row.decision_id)
         self._scope.append(self.scopes.setdefault(scope, len(self.scopes)))
         self._pattern.append(self.patterns.setdefault(row.pattern_id, len(self.patterns)))

@@ -4,7 +4,7 @@ The load is open: each request has the time at which it is due, and its latency 
 generator or the gate came too late (no coordinated omission). Beside it runs a server that answers everybody the same,
 with the same load: what it takes is the machine's and the generator's.
 
-    python -m tests.bench.gating serve HOME ROWS | build ROWS TABLE | memory PROCESS | bare
+    python -m tests.bench.gating serve HOME | build HOME TABLE | memory PROCESS | bare
 """
 
 from __future__ import annotations
@@ -18,29 +18,35 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 import psutil
 from typing_extensions import override
 
+from member_client.decisions.in_effect import snapshot
+from member_client.decisions.lab_policy import LabPolicy
+from member_client.decisions.matches import SeenPattern
+from member_client.decisions.model import Action
+from member_client.decisions.register import Register
+from member_client.decisions.rules import Rules
 from member_client.gate import Gate, table
 from member_client.gate.building import ChildBuilder
 from member_client.gate.serving import GateServer, address_of, listen
 from member_client.gate.settings import Address, GateSettings
 from member_client.home import Home, Settings
+from member_client.lifecycle.standing import Stage, Standing
+from member_client.session import Session
+from sharing_protocol.statements.handling import Severity
 from tests.bench.figures import BenchFailed, Figure, Sizes, percentile, progress
 
 CONNECTIONS = 32
 RATE = 2_000
 PATIENCE_SECONDS = 300
-_ACTIONS = ("flag", "throttle", "block")
 _ANYWHERE = Address("127.0.0.1", 0)
 _MEGABYTE = 2**20
 _BARE = b"HTTP/1.1 200 OK\r\nx-stillwatch-action: observe\r\ncontent-length: 0\r\n\r\n"
@@ -67,9 +73,11 @@ def gate(folder: Path, sizes: Sizes) -> list[Figure]:
     home = Home(folder / "home")
     home.create()
     home.save(Settings(hub="http://127.0.0.1:1", forum="0" * 64, name="Aurora", member="member--1"))
+    _decide(home, rows)
+    progress(f"  {rows:,} decisions made up")
     with _process("bare") as (_, port):
         bare = [_at_rate(port, rows, seconds / 2) for _ in range(sizes.samples)]
-    with _process("serve", str(home.path), str(rows)) as (process, port), _memory(process) as memory:
+    with _process("serve", str(home.path)) as (process, port), _memory(process) as memory:
         _first_table(port, rows)
         progress(f"  {rows:,} decisions, {process.memory_info().rss / _MEGABYTE:.0f} MB")
         calm = []
@@ -271,52 +279,45 @@ def _watch_memory(process: str) -> None:
     print(peak / _MEGABYTE)
 
 
-@dataclass(frozen=True)
-class _Effective:
-    id: str
-    action: str
-    expires: datetime
-    decision_id: str
-    kind: str = "account"
-    models: tuple[str, ...] = ()
-    pattern_id: str = "pattern--00000000-0000-4000-8000-000000000002"
+_DECISIONS = """
+WITH RECURSIVE counted (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n + 1 < ?)
+INSERT INTO decisions (number, id, kind, subject, pattern, root, action, models, created, expires, matches, numbers, reasons, needs)
+SELECT n + 1, randomblob(16), 'account', 'acct-' || n, 1, n + 1, n % 3 + 1, '[]', ?, ?, 1, '{}', 1, 0 FROM counted
+"""
+_PATTERN = SeenPattern("0" * 64, "pattern--00000000-0000-4000-8000-000000000002", 1, "A pattern", Severity.HIGH)
 
 
-@dataclass(frozen=True)
-class _Policy:
-    fail: str = "open"
-    stale_after: int = 86_400
+def _decide(home: Home, rows: int) -> None:
+    """Decide on so many accounts: a third of them each flagged, throttled and blocked."""
+    register = Register.of(home)
+    now = int(time.time())
+    with register.transaction():
+        ask = register.database.execute
+        ask(
+            "INSERT INTO patterns (number, entry, id, version, title, severity) VALUES (1, ?, ?, ?, ?, ?)",
+            (_PATTERN.entry, _PATTERN.id, _PATTERN.version, _PATTERN.title, _PATTERN.severity.value),
+        )
+        ask("INSERT INTO reasons VALUES (1, '[]')")
+        ask(_DECISIONS, (rows, now, now + 14 * 86_400))
+    register.close()
 
 
-class _Snapshot:
-    """Many decisions about accounts, made up one by one."""
-
-    def __init__(self, count: int) -> None:
-        self.as_of = self.synced = datetime.now(UTC)
-        self.generation = str(time.time_ns())
-        self.allowed = ()
-        self.policy = _Policy()
-        self._count = count
-
-    @property
-    def rows(self) -> Iterator[_Effective]:
-        expires = self.as_of + timedelta(days=14)
-        for number in range(self._count):
-            decision = f"decision--{uuid.UUID(int=number, version=4)}"
-            yield _Effective(f"acct-{number}", _ACTIONS[number % 3], expires, decision)
+def _build(home: str, path: str) -> None:
+    """As `python -m member_client.gate` does it, with a pattern that enforces and without a forum."""
+    os.nice(5)
+    session = Session(Home(Path(home)))
+    standing = Standing(_PATTERN.id, _PATTERN.version, _PATTERN.entry, Stage.ENFORCE, 100, ())
+    policy = LabPolicy(Rules({_PATTERN.severity: Action.BLOCK}, {}), {_PATTERN.entry: standing})
+    taken = snapshot(session, session.now, policy)
+    table.write(Path(path), replace(taken, synced=session.now))
 
 
-def _serve(home: str, rows: str) -> None:
-    builder = ChildBuilder([sys.executable, "-m", "tests.bench.gating", "build", rows])
+def _serve(home: str) -> None:
+    builder = ChildBuilder([sys.executable, "-m", "tests.bench.gating", "build", home])
     settings = GateSettings(listen=_ANYWHERE, status=_ANYWHERE)
     with listen(_ANYWHERE) as asked, listen(_ANYWHERE) as watched, Gate(Home(Path(home)), settings, builder) as live:
         port = address_of(asked).rpartition(":")[2]
         GateServer(live, lambda: print(port, flush=True)).serve_at(asked, watched)
-
-
-def _build(rows: str, path: str) -> None:
-    os.nice(10)
-    table.write(Path(path), _Snapshot(int(rows)))
 
 
 class _Bare(asyncio.Protocol):
