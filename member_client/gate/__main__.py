@@ -24,7 +24,7 @@ _NICENESS = 5
 
 
 def ends_of_patterns(session: Session) -> dict[str, datetime]:
-    """Until when each pattern is valid, by its id: from then on nothing by it has an effect, whatever table is in force."""
+    """Until when each pattern is valid, by its id: nothing by it has an effect later, whatever table is in force."""
     newest = session.store.versions(type="pattern", newest_only=True)
     return {one.id: parse_timestamp(one.valid_until) for one in newest}
 

@@ -281,7 +281,8 @@ def _watch_memory(process: str) -> None:
 
 _DECISIONS = """
 WITH RECURSIVE counted (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n + 1 < ?)
-INSERT INTO decisions (number, id, kind, subject, pattern, root, action, models, created, expires, matches, numbers, reasons, needs)
+INSERT INTO decisions (number, id, kind, subject, pattern, root, action, models, created, expires, matches, numbers,
+    reasons, needs)
 SELECT n + 1, randomblob(16), 'account', 'acct-' || n, 1, n + 1, n % 3 + 1, '[]', ?, ?, 1, '{}', 1, 0 FROM counted
 """
 _PATTERN = SeenPattern("0" * 64, "pattern--00000000-0000-4000-8000-000000000002", 1, "A pattern", Severity.HIGH)
