@@ -32,6 +32,7 @@ _COMMANDS = {
     "allow": "allow:app",
     "appeal": "appeal:app",
     "evaluate": "evaluate:app",
+    "gate": "gate:gate",
     "compile": "compile:compile_pattern",
     "prove": "proof:prove",
     "verify-proof": "proof:verify_proof",

@@ -21,6 +21,7 @@ class Sizes:
         submissions: in each sample, by `clients` at once.
         arrivals: submissions that a follower waits for.
         requests: that detection runs over; of these, `sqlite_requests` in SQLite.
+        gated: decisions that the gate has in force; the load lasts about three times `gate_seconds`.
         followers: who wait at the hub while `rate` submissions a second come in, for `seconds`.
     """
 
@@ -34,6 +35,8 @@ class Sizes:
     seconds: int = 300
     requests: int = 1_000_000
     sqlite_requests: int = 20_000
+    gated: int = 1_000_000
+    gate_seconds: float = 20.0
 
 
 QUICK = Sizes(
@@ -47,6 +50,8 @@ QUICK = Sizes(
     seconds=3,
     requests=50_000,
     sqlite_requests=2_000,
+    gated=20_000,
+    gate_seconds=1.0,
 )
 
 

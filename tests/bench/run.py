@@ -21,6 +21,7 @@ from hub.database.embedded import EmbeddedPostgres, destroy
 from tests.bench.crowd import idle_followers
 from tests.bench.detecting import detect_many
 from tests.bench.figures import QUICK, BenchFailed, Figure, Sizes, progress, table, write
+from tests.bench.gating import gate
 from tests.bench.place import Place, place
 from tests.bench.submissions import durable_submissions, submit_to_follower
 from tests.bench.syncing import cold_sync, detection
@@ -34,13 +35,15 @@ MEASUREMENTS: dict[str, Measurement] = {
     "detection": detection,
     "detect_many": detect_many,
 }
+LOCAL: dict[str, Callable[[Path, Sizes], list[Figure]]] = {"gate": gate}
+"""What needs no hub."""
 LONG: dict[str, Measurement] = {"idle_followers": idle_followers}
 
 
 def main() -> int:
     """Measure; exit 0 if everything worked, whether or not the targets are met."""
     arguments = _parser().parse_args()
-    chosen = arguments.only or [*MEASUREMENTS, *(LONG if arguments.long else ())]
+    chosen = arguments.only or [*MEASUREMENTS, *LOCAL, *(LONG if arguments.long else ())]
     sizes = QUICK if arguments.quick else Sizes()
     given = {
         name: value for name in ("seconds", "samples", "requests") if (value := getattr(arguments, name)) is not None
@@ -53,24 +56,39 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="stillwatch-bench-") as folder:
         home = Path(folder)
         try:
-            with EmbeddedPostgres.start(home / "postgres", settings={"max_connections": "200"}) as postgres:
-                for name in chosen:
+            figures += _with_hub(home, [name for name in chosen if name not in LOCAL], sizes)
+            for name in chosen:
+                if name in LOCAL:
                     progress(name)
-                    with place(home, postgres.url, name) as where:
-                        figures += {**MEASUREMENTS, **LONG}[name](where, sizes)
+                    figures += LOCAL[name](home, sizes)
         except BenchFailed as error:
             progress(f"  failed: {error}")
             return 1
-        finally:
-            destroy(home / "postgres")  # as root it lies outside of the folder
     write(figures, arguments.json)
     print(table(figures))
     return 0
 
 
+def _with_hub(home: Path, chosen: list[str], sizes: Sizes) -> list[Figure]:
+    figures: list[Figure] = []
+    if not chosen:
+        return figures
+    try:
+        with EmbeddedPostgres.start(home / "postgres", settings={"max_connections": "200"}) as postgres:
+            for name in chosen:
+                progress(name)
+                with place(home, postgres.url, name) as where:
+                    figures += {**MEASUREMENTS, **LONG}[name](where, sizes)
+    finally:
+        destroy(home / "postgres")  # as root it lies outside of the folder
+    return figures
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=[*MEASUREMENTS, *LONG], help="measure this; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=[*MEASUREMENTS, *LOCAL, *LONG], help="measure this; repeatable"
+    )
     parser.add_argument("--long", action="store_true", help="the crowd of followers too")
     parser.add_argument("--seconds", type=int, help="how long the crowd is watched (300)")
     parser.add_argument("--samples", type=int, help="repetitions (3)")
