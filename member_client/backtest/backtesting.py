@@ -16,7 +16,7 @@ from member_client.detection.in_force import RunnablePattern
 from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken
 from member_client.detection.request_logs import Progress
-from member_client.intervals import wilson
+from sharing_protocol.intervals import wilson
 from sharing_protocol.pattern_logic.catalogue import Category
 
 SHOWN_ACCOUNTS = 20

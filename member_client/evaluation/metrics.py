@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from member_client.evaluation.population import Integers, Kind
 from member_client.evaluation.world import Truth, is_batch, is_ordinary
-from member_client.intervals import wilson
+from sharing_protocol.intervals import wilson
 
 NEVER = int(np.iinfo(np.int64).max)
 _HOUR = 3_600_000_000

@@ -23,7 +23,7 @@ from member_client.detection.detecting import Options
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.log_settings import Source
 from member_client.errors import InvalidInput
-from member_client.intervals import wilson
+from sharing_protocol.intervals import wilson
 from member_client.patterns.authoring import read_bytes
 from member_client.patterns.library import starter
 from member_client.patterns.yaml_writing import dump
