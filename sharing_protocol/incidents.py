@@ -6,9 +6,9 @@ Every lab that has followed the log as far computes the same one. The rules:
    acknowledge.
 2. The levels are those of the protocol, the one version of an escalation protocol that the first version of the
    incident names, for as long as the incident lasts. It begins at the first level. A lab that asks for one counts once,
-   also the opener at the start; with as many labs as its `approvals` it is in force. A suspension or expulsion takes back
-   what a lab asked for. Levels may be skipped and never go down. Without a protocol a level is any name that was not in
-   force before, and one lab is enough.
+   also the opener at the start; with as many labs as its `approvals` it is in force. A suspension or expulsion takes
+   back what a lab asked for. Levels may be skipped and never go down. Without a protocol a level is any name that was
+   not in force before, and one lab is enough.
 3. Each lab that joined acknowledges the level in force within the protocol's time. Whoever brought a level in force has
    acknowledged it; a lab that joined or was reinstated later has its time from then. A suspended or expelled lab owes
    nothing, and a level that was left behind is owed by nobody.
@@ -142,6 +142,7 @@ class Timeline:
     steps: tuple[Step, ...]
     due: tuple[Due, ...]
     severity: str
+    marking: str
     protocol: RecordReference | None
     asked: tuple[Asked, ...]
     valid_until: datetime
@@ -414,6 +415,7 @@ class _Fold:
             steps=tuple(self.steps),
             due=() if ended else tuple(self._due(now)),
             severity=self.told.body.severity.value,
+            marking=self.told.body.marking.value,
             protocol=self.first.statement.body.protocol,
             asked=() if ended else tuple(self._asked()),
             valid_until=self.told.body.valid_until,
