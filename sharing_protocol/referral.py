@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import TypeVar
 
 from sharing_protocol.errors import Unproven
@@ -48,6 +47,7 @@ from sharing_protocol.statements.handling import lowest_of
 from sharing_protocol.statements.playbooks import Measure, RequiredEvidence
 
 _R = TypeVar("_R", bound=RecordStatement)
+_Response = Logged[Sighting] | Logged[Opinion] | Logged[Endorsement]
 _DAY = timedelta(days=1)
 
 
@@ -82,11 +82,13 @@ class Case:
     """An incident as some entries of the log tell it, and the criteria that it is held against.
 
     Attributes:
+        incident: its newest version among these.
         protocol: the version of the escalation protocol that the incident names, None for none.
         membership: after all of the entries.
     """
 
     timeline: Timeline
+    incident: Logged[Incident]
     criteria: Logged[ReferralCriteria]
     protocol: Logged[Playbook] | None
     patterns: tuple[PatternInCase, ...]
@@ -148,6 +150,7 @@ def case_of(
     )
     return Case(
         told,
+        versions[-1],
         found,
         protocol,
         tuple(reading.patterns(told.patterns)),
@@ -227,8 +230,8 @@ class _Reading:
         for logged in self._logged:
             self._newest[logged.statement.id] = logged.statement.version
         self._withdrawn = {one.statement.body.record.id for one in self.all(Withdrawal)}
-        voices = (self.all(Sighting), self.all(Opinion), self.all(Endorsement))
-        self._feedback = feedback(map(self._said, chain(*voices)), now)
+        voices: list[_Response] = [*self.all(Sighting), *self.all(Opinion), *self.all(Endorsement)]
+        self._feedback = feedback(map(self._said, voices), now)
 
     def all(self, kind: type[_R]) -> list[Logged[_R]]:
         return [Logged(one.index, one.entry, one.statement) for one in self._logged if isinstance(one.statement, kind)]
@@ -253,7 +256,7 @@ class _Reading:
                 raise _missing(reference)
             yield SightingInCase(one, why_not_counted(self._said(one), self._now))
 
-    def _said(self, one: Logged[Sighting] | Logged[Opinion] | Logged[Endorsement]) -> Said:
+    def _said(self, one: _Response) -> Said:
         said = one.statement
         author = self._membership.members.get(said.author)
         return Said(
