@@ -34,6 +34,8 @@ _COMMANDS = {
     "verify-evidence": "proof:verify_evidence",
     "pattern": "pattern:app",
     "sighting": "sighting:app",
+    "referral": "referral:app",
+    "revocation": "revocation:app",
     "key": "key:app",
     "policy": "policy:app",
     "log": "log:app",

@@ -132,7 +132,7 @@ def _body(value: dict[str, Json], now: datetime) -> tuple[dict[str, Json], list[
         if type(days) is not int or not 1 <= days <= _MAX_DAYS:
             return body, [("valid_for_days", "this is not a number of days", _HELP["valid_for_days"], "invalid_dates")]
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        body["valid_until"] = format_timestamp(midnight + timedelta(days=days + 1))
+        body["valid_until"] = format_timestamp(midnight + timedelta(days=days))
     return body, []
 
 

@@ -19,7 +19,7 @@ from sharing_protocol.referral import count as count_case
 from sharing_protocol.statements import Marking, RecordStatement
 from sharing_protocol.statements.header import format_timestamp
 
-_DOES_NOT_SHOW = (
+DOES_NOT_SHOW = (
     "That what the statements say is true. They are what each lab says, signed by that lab.",
     "That nothing was left out: a later version, a withdrawal, a dispute, an act. Any member can look them up.",
     "When a statement was written: that time is its author's word; the order is the log's.",
@@ -27,6 +27,7 @@ _DOES_NOT_SHOW = (
     "That the log is the same for everybody, beyond what the cosignatures say.",
     "That the PDF says the same as the Markdown: it is only shown to be the file that the lab signed for.",
 )
+"""What nobody can conclude from a package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,7 @@ def _proof(telling: Telling) -> Iterator[Block]:
     )
     yield Paragraph(f"Check all of it, offline: stillwatch referral verify FILE --forum {telling.manifest.forum}")
     yield Heading(2, "What it does not show")
-    yield Items(_DOES_NOT_SHOW)
+    yield Items(DOES_NOT_SHOW)
 
 
 def _names(telling: Telling, labs: frozenset[str]) -> str:
