@@ -10,6 +10,8 @@ logs.toml        what the lab's own logs are called, for `detect`
 sync.lock        held while a sync runs
 policy           whose cosignatures a checkpoint needs before it is believed; none is asked for without it
 follow.lock      held by a sync that goes on for ever, also while it waits
+policy.toml      what other labs' patterns may do here; without it they are only observed
+lifecycle.sqlite how far each pattern has come here, its backtests, and the stop switch
 """
 
 from __future__ import annotations
@@ -78,6 +80,14 @@ class Home:
     @property
     def policy(self) -> Path:
         return self.path / "policy"
+
+    @property
+    def lifecycle_policy(self) -> Path:
+        return self.path / "policy.toml"
+
+    @property
+    def lifecycle(self) -> Path:
+        return self.path / "lifecycle.sqlite"
 
     @property
     def logs(self) -> Path:

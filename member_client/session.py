@@ -124,7 +124,7 @@ class Session:
             return None
         except (OSError, Malformed) as error:
             raise InvalidInput(
-                f"{self.home.policy} is not a policy: {error}", "mend it, or set another with `stillwatch policy set`"
+                f"{self.home.policy} is not a policy: {error}", "mend it, or set another with `stillwatch witness set`"
             ) from error
 
     @cached_property

@@ -36,6 +36,7 @@ from member_client.detection.in_force import RunnablePattern, Selection, select
 from member_client.detection.log_settings import all_files
 from member_client.detection.request_logs import total_bytes
 from member_client.errors import InvalidInput
+from member_client.lifecycle.backtests import keep_backtest, kept_of
 from member_client.patterns.finding import short_id
 from member_client.patterns.trials import try_new
 from member_client.patterns.yaml_writing import dump
@@ -81,6 +82,7 @@ def backtest(
 
     Reports matches by day, accounts and clusters, the share of traffic, how many of these accounts the patterns in
     force flag already, and how often it flags accounts that you know as legitimate. Nothing leaves this machine.
+    Of a record the result is kept in the home: a policy.toml lets no pattern flag without one.
     """
     chosen = choose_pattern(pattern, version, home)
     session = open_session(home)
@@ -105,6 +107,8 @@ def backtest(
         raise InvalidInput("these logs have no requests to look at", "name other files, or an earlier --since")
     if chart is not None:
         write_chart(chart, tested.title, result.days)
+    if chosen.id:
+        keep_backtest(session, kept_of(chosen.entry, session.now, result))
     if as_json:
         seconds = round(time.monotonic() - started, 3)
         output.print_json(_document(chosen, result, selection, broken) | {"seconds": seconds})
@@ -116,6 +120,8 @@ def backtest(
         _report(chosen, result)
         if chart is not None:
             say(f"chart: {chart}")
+        if chosen.id:
+            say(f"kept: `stillwatch policy explain {short_id(chosen.id)}` says what it is good for")
         warn_left_out(selection)
         _warn_missing(tested, result)
         broken.warn()

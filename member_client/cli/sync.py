@@ -7,16 +7,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import FileLock, Timeout
 
 from member_client.cli import output
+from member_client.cli.moved_patterns import Moved, move
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.diagnosis import SKEW_SECONDS, skew_notice
 from member_client.errors import ClientError, HubUnreachable, InvalidInput
-from member_client.patterns.trials import try_new
+from member_client.patterns.trials import TrialCounts, try_new
 from member_client.session import Session
 from member_client.sync.following import SyncReport, acknowledge
 from member_client.sync.judging import REJECTED as REJECTED_VERDICT
@@ -66,7 +68,7 @@ def sync(
         if follow:
             _follow(session, voice, cosigns)
         else:
-            voice.tell(*run(session, show=voice.shows_progress, wait=0, cosigns=cosigns))
+            voice.tell(run(session, show=voice.shows_progress, wait=0, cosigns=cosigns))
     except Timeout:
         if not follow:
             _check_busy(session)
@@ -74,6 +76,20 @@ def sync(
         return
     if voice.rejected:
         raise typer.Exit(REJECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run did.
+
+    Attributes:
+        trials: how many patterns passed and failed their own tests here.
+        moved: where patterns stand now that stood elsewhere before; None if no policy.toml says how far they may go.
+    """
+
+    report: SyncReport
+    trials: TrialCounts
+    moved: Moved | None
 
 
 class _Voice:
@@ -86,7 +102,7 @@ class _Voice:
         self._one_line = one_line
         self._trouble = ""
         self._refused: list[RefusedEntry] = []
-        self._notices: list[str] = []
+        self._notices: list[str] = [""]
         self.is_first = True
         """Whether nothing was told so far."""
         self.rejected = False
@@ -97,8 +113,9 @@ class _Voice:
         """Whether somebody may be looking at the first run."""
         return self.is_first and not (self._quiet or self.as_json)
 
-    def tell(self, report: SyncReport, trials: dict[str, int]) -> None:
+    def tell(self, ran: Ran) -> None:
         """Say what a run did, and have it noted that this was said."""
+        report, moved = ran.report, ran.moved
         document = {
             "status": "rejected entries" if report.rejected else "ok",
             "name": self._session.settings.name,
@@ -113,7 +130,8 @@ class _Voice:
             "refused_in_all": sum(report.counts.values()),
             "evidence": [str(path) for path in report.evidence],
             "interrupted": str(report.interruption) if report.interruption else None,
-            "patterns_tried": trials,
+            "patterns_tried": {"passed": ran.trials.passed, "failed": ran.trials.failed},
+            "lifecycle": moved.document() if moved is not None else None,
             "clock_skew_seconds": round(report.skew, 1),
             "waiting": report.waiting or None,
             "cosigned": report.witness.cosigned if report.witness else None,
@@ -122,22 +140,26 @@ class _Voice:
         self.say(document, f"{report.cursor - report.previous} new entries verified, {report.cursor} in all")
         if not self.as_json:
             _warn(report)
-            for notice in notices(report):
-                output.errors.print(notice, style="yellow")
+            for notice in [*notices(report), *(moved.notices() if moved is not None else ())]:
+                output.warn(notice)
+            for line in moved.news() if moved is not None and not self._quiet else ():
+                say(line)
         # If this process ends before the next line has taken effect, the next run says all of it again.
         acknowledge(self._session.store, report)
         self.is_first = False
         self.rejected = self.rejected or bool(report.rejected)
 
-    def tell_news(self, report: SyncReport, trials: dict[str, int]) -> None:
+    def tell_news(self, ran: Ran) -> None:
         """The same of one run of many, if there is anything to say."""
+        report, moved = ran.report, ran.moved
         recovered = bool(self._trouble) and report.interruption is None
         # A run that was interrupted is not acknowledged, and the next one reports the same entries again.
         refused = [entry.index for entry in report.refused if entry not in self._refused]
-        told = report.cursor != report.previous or notices(report) != self._notices
+        said = [*notices(report), moved.problem if moved is not None else ""]
+        told = report.cursor != report.previous or said != self._notices or (moved is not None and moved.changes)
         if self.is_first or recovered or told or refused:
-            self.tell(report, trials)
-        self._notices = notices(report)
+            self.tell(ran)
+        self._notices = said
         if recovered:
             self._trouble = ""
         self._refused = report.refused
@@ -171,7 +193,10 @@ def bring_up_to_date(session: Session, show: bool = False) -> None:
     Raises:
         ClientError: see `following.follow`.
     """
-    report, _ = run(session, show)
+    ran = run(session, show)
+    report = ran.report
+    for notice in ran.moved.notices() if ran.moved is not None else ():
+        output.warn(notice)
     if report.rejected:
         count = report.counts[REJECTED_VERDICT]
         told = f"{count} entr{'y' if count == 1 else 'ies'} of the log have no right to be there: run `stillwatch sync`"
@@ -180,17 +205,12 @@ def bring_up_to_date(session: Session, show: bool = False) -> None:
         raise report.interruption
 
 
-def run(
-    session: Session, show: bool = False, wait: float = MAX_WAIT_SECONDS, *, cosigns: bool = False
-) -> tuple[SyncReport, dict[str, int]]:
-    """Follow the log and try the new patterns, while no other run does.
+def run(session: Session, show: bool = False, wait: float = MAX_WAIT_SECONDS, *, cosigns: bool = False) -> Ran:
+    """Follow the log, try the new patterns, and see how far each may go now, while no other run does.
 
     Args:
         wait: seconds to wait for a run that is under way.
         cosigns: whether this home's witness key cosigns what was verified.
-
-    Returns:
-        The report, and how many patterns passed and failed their own tests here.
 
     Raises:
         Timeout: another run is still under way.
@@ -208,12 +228,11 @@ def _run(
     show: bool,
     wait: float = MAX_WAIT_SECONDS,
     cosigns: bool = False,
-) -> tuple[SyncReport, dict[str, int]]:
+) -> Ran:
     with FileLock(session.home.sync_lock, timeout=wait, mode=0o600):
         with _progress("verifying", show) as progress:
             report = session.sync(hub, progress, note, cosigns=cosigns)
-        trials = try_new(session.store)
-    return report, {"passed": trials.passed, "failed": trials.failed}
+        return Ran(report, try_new(session.store), move(session))
 
 
 def _follow(session: Session, voice: _Voice, cosigns: bool) -> None:
@@ -226,13 +245,11 @@ def _follow(session: Session, voice: _Voice, cosigns: bool) -> None:
 
     def run_once(note: bytes | None) -> SyncReport:
         try:
-            report, trials = _run(
-                session, hub, note, show=voice.shows_progress, wait=LONGEST_RUN_SECONDS, cosigns=cosigns
-            )
+            ran = _run(session, hub, note, show=voice.shows_progress, wait=LONGEST_RUN_SECONDS, cosigns=cosigns)
         except Timeout:
             raise HubUnreachable("another sync is running, and does not end", "see what it waits for") from None
-        voice.tell_news(report, trials)
-        return report
+        voice.tell_news(ran)
+        return ran.report
 
     for ending in (signal.SIGTERM, signal.SIGINT):  # the second is ignored in what a shell starts in the background
         signal.signal(ending, signal.default_int_handler)

@@ -8,6 +8,8 @@ detections/state.duckdb  what runs that follow their logs remember: `state`
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,16 @@ def load(home: Home, name: str = "") -> Summary:
         return _summary(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{path} is damaged: {error}", "run `stillwatch detect` again") from error
+
+
+def begun_since(home: Home, moment: datetime) -> Iterator[tuple[datetime, Summary]]:
+    """The readable summaries of runs that began at this moment or later, each with when it began, oldest first."""
+    for path in sorted((home.path / "detections").glob("*.json")):
+        if path.stem < new_name(moment.timestamp()):
+            continue
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            begun = datetime.strptime(path.stem, "%Y%m%dT%H%M%S-%f").replace(tzinfo=UTC)
+            yield begun, _summary(json.loads(path.read_bytes()))
 
 
 def read_detections(path: Path) -> list[Tally]:

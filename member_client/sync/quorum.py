@@ -88,7 +88,7 @@ def find_quorum(
     """
     rule = witnessing.rule
     if isinstance(rule, Policy) and rule.logs and _log_key(logs, newest) not in rule.logs:
-        raise InvalidInput("the witness policy is about other logs than this forum's", "see `stillwatch policy show`")
+        raise InvalidInput("the witness policy is about other logs than this forum's", "see `stillwatch witness show`")
     believed = store.trusted()
     least = believed.checkpoint.size if believed is not None else 0
     shown = [newest.note.encode(), *hub.cosigned_checkpoints()[:MAX_NOTES]]

@@ -1,4 +1,4 @@
-"""Witnessing by the commands that people use, on a real hub: `sync`, `policy`, `status`, `doctor`, `key`."""
+"""Witnessing by the commands that people use, on a real hub: `sync`, `witness`, `status`, `doctor`, `key`."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_three_labs_witness_for_each_other(
 ) -> None:
     aurora, boreal, cirrus = (admitted(box, name, tmp_path, capsys) for name in ("Aurora", "Boreal", "Cirrus"))
     size = box.size()
-    assert aurora.json("policy", "show")["policy"] == "none"
+    assert aurora.json("witness", "show")["policy"] == "none"
     for lab in (aurora, boreal, cirrus):
-        assert lab.json("policy", "set", "majority") == {"policy": "majority"}
+        assert lab.json("witness", "set", "majority") == {"policy": "majority"}
     first = aurora.json("sync")
     assert (first["status"], first["entries"], first["cosigned"]) == ("ok", 0, size)
     assert first["waiting"].startswith("1 have cosigned it lately, 2 must; missing: ")
@@ -59,13 +59,13 @@ def test_three_labs_witness_for_each_other(
     assert checks["witness"]["detail"] == f"{size} entries cosigned so far; a policy for others' cosignatures"
     assert all(check["ok"] for check in checks.values())
     # The others' keys, in a policy of one's own.
-    keys = {lab["name"]: lab["witness_keys"] for lab in aurora.json("policy", "show")["labs"]}
+    keys = {lab["name"]: lab["witness_keys"] for lab in aurora.json("witness", "show")["labs"]}
     text = f"witness b {keys['Boreal'][0]}\nwitness c {keys['Cirrus'][0]}\ngroup both all b c\nquorum both\n"
     (tmp_path / "policy.txt").write_text(text)
-    assert "quorum both" in cirrus.run("policy", "set", str(tmp_path / "policy.txt"))
+    assert "quorum both" in cirrus.run("witness", "set", str(tmp_path / "policy.txt"))
     assert (cirrus.json("sync")["entries"], cirrus.json("status")["cosigned_here"]) == (size, size)
-    assert cirrus.run("policy", "set", "none")
-    assert cirrus.json("policy", "show")["policy"] == "none"
+    assert cirrus.run("witness", "set", "none")
+    assert cirrus.json("witness", "show")["policy"] == "none"
     assert not (cirrus.home / "policy").exists()
 
 
@@ -93,12 +93,12 @@ def test_an_older_home_gets_a_witness_key(box: ForumInABox, tmp_path: Path, caps
 def test_a_policy_that_is_none_is_refused(box: ForumInABox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ember = Client(make_home(tmp_path / "Ember", box, box.admit("Ember")), capsys)
     (tmp_path / "wrong").write_text("quorum nobody\n")
-    assert "line 1: 'nobody' is no witness" in ember.run("policy", "set", str(tmp_path / "wrong"), code=2)
-    assert "neither a rule nor a file" in ember.run("policy", "set", "everybody", code=2)
+    assert "line 1: 'nobody' is no witness" in ember.run("witness", "set", str(tmp_path / "wrong"), code=2)
+    assert "neither a rule nor a file" in ember.run("witness", "set", "everybody", code=2)
     assert not (ember.home / "policy").exists()
     (ember.home / "policy").write_text("quorum nobody\n")
     assert "is not a policy" in ember.json("sync", code=2)["message"]
-    Client(tmp_path, capsys).run("policy", "set", "majority", code=2)
+    Client(tmp_path, capsys).run("witness", "set", "majority", code=2)
     assert not (tmp_path / "policy").exists()
 
 

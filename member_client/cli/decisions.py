@@ -1,0 +1,295 @@
+"""`stillwatch decisions`: see what was decided and what is in effect; approve, lift and review it."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from member_client.cli import output
+from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.decisions import allow_register
+from member_client.decisions.in_effect import remember_enforced
+from member_client.decisions.lab_policy import lab_policy
+from member_client.decisions.model import PREFIX, Action, State
+from member_client.decisions.presenting import documents, event_document, write_csv, write_json
+from member_client.decisions.register import Register, Wanted, check_text
+from member_client.detection.findings import written_whole
+from member_client.patterns.finding import name_of
+from member_client.session import Session
+
+app = typer.Typer(help="See, approve, lift and review what `decide` made of matches.", no_args_is_help=True)
+
+IdsArgument = Annotated[
+    list[str], typer.Argument(help="Decisions' ids, or the beginnings of them.", metavar="ID...", show_default=False)
+]
+StateOption = Annotated[str, typer.Option("--state", help=f"Only these: {', '.join(State)}.", metavar="STATE")]
+ActionOption = Annotated[str, typer.Option("--action", help=f"Only these: {', '.join(Action)}.", metavar="ACTION")]
+PatternOption = Annotated[str, typer.Option("--pattern", help="Only by this pattern.", metavar="ID")]
+SubjectOption = Annotated[
+    str, typer.Option("--subject", help="Only about this account, organisation or cluster.", metavar="ID")
+]
+NameOption = Annotated[
+    str, typer.Option("--as", help="Who you are; by default the user of this machine.", metavar="NAME")
+]
+
+
+class Verdict(StrEnum):
+    """What a person finds of a decision."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+
+
+class Format(StrEnum):
+    """How decisions are exported."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+@app.command("list")
+def list_decisions(
+    state: StateOption = "",
+    action: ActionOption = "",
+    pattern: PatternOption = "",
+    subject: SubjectOption = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many, the newest first; 0 for all.")] = 50,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List decisions, the newest first, each with what of it is in effect now."""
+    session = open_session(home)
+    found = list(_found(session, Wanted(state, action, pattern, subject, limit)))
+    if as_json:
+        output.print_json(found)
+        return
+    output.table(
+        ["decision", "state", "decided", "in effect", "subject", "matches", "until", "approvals", "pattern"],
+        [
+            (
+                _short(one["id"]),
+                one["state"],
+                one["action"],
+                one["in_effect"],
+                f"{one['subject_kind']} {one['subject']}",
+                f"{one['matches']:,}",
+                one["expires"][:10],
+                f"{len(one['approved_by'])} of {one['needs_approvals']}" if one["needs_approvals"] else "-",
+                f"{one['pattern_title']} (version {one['pattern_version']})",
+            )
+            for one in found
+        ],
+    )
+    if limit and len(found) == limit:
+        say(f"the newest {limit}; more with --limit")
+
+
+@app.command()
+def show(
+    decision: Annotated[str, typer.Argument(help="The decision's id, or the beginning of it.", show_default=False)],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a decision: pattern and author, evidence, every policy line, who approved, what is in effect and why."""
+    session = open_session(home)
+    register, now, policy = Register.of(session.home), session.now, lab_policy(session, session.now)
+    number = register.resolve(decision)
+    allowed = allow_register.load(register, now)
+    (document,) = documents(register, [register.get(number, policy.rules, now)], policy, allowed, now)
+    standing = policy.standings.get(document["pattern_entry"])
+    document |= {
+        "author": _author(session, document["pattern"]),
+        "stage": standing.stage.value if standing else None,
+        "roll_out": standing.share if standing else 0,
+        "review": register.verdict(number) or None,
+        "history": [event_document(event) for event in register.history(number)],
+        "stage_reasons": [
+            {"line": one.line, "setting": one.setting, "holds": one.holds, "text": one.text}
+            for one in (standing.reasons if standing else ())
+        ],
+    }
+    if as_json:
+        output.print_json(document)
+    else:
+        _say(document)
+
+
+@app.command()
+def approve(
+    decisions: IdsArgument,
+    name: NameOption = "",
+    note: Annotated[str, typer.Option(help="Kept with the approval.")] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve decisions. Each name counts once; the home's owner answers for who acts under which name."""
+    session = open_session(home)
+    register, now, policy = Register.of(session.home), session.now, lab_policy(session, session.now)
+    who = name or getpass.getuser()
+    with register.transaction():
+        numbers = _resolve(register, decisions)
+        new = {number: register.approve(number, who, note, policy.rules, now) for number in numbers}
+    remember_enforced(register, policy, now)
+    found = _shown(session, register, numbers)
+    for one, is_new in zip(found, new.values(), strict=True):
+        one["newly_approved"] = is_new
+    if as_json:
+        output.print_json(found)
+        return
+    for one in found:
+        missing = max(0, one["needs_approvals"] - len(one["approved_by"]))
+        again = "" if one["newly_approved"] else f" (by {who} before)"
+        wait = f"; {missing} more needed" if missing else f"; in effect: {one['in_effect']}"
+        say(f"{_short(one['id'])} approved{again}{wait}")
+
+
+@app.command()
+def lift(
+    decisions: IdsArgument,
+    reason: Annotated[str, typer.Option(help="Why.", show_default=False)],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End decisions for good. Only matches that begin after this can lead to another decision on the same subject."""
+    session = open_session(home)
+    register, now, rules = Register.of(session.home), session.now, lab_policy(session, session.now).rules
+    why = check_text(reason, "a reason")
+    with register.transaction():
+        numbers = _resolve(register, decisions)
+        new = [register.lift(number, getpass.getuser(), why, rules, now) for number in numbers]
+    found = _shown(session, register, numbers)
+    if as_json:
+        output.print_json(found)
+        return
+    for one, is_new in zip(found, new, strict=True):
+        say(
+            f"{_short(one['id'])} {'lifted' if is_new else 'was lifted before'}: {one['subject_kind']} {one['subject']}"
+        )
+
+
+@app.command()
+def review(
+    decisions: IdsArgument,
+    verdict: Annotated[Verdict, typer.Option(help="Whether the match was what the pattern says.")],
+    note: Annotated[str, typer.Option(help="Kept with the verdict.")] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether decisions were right. Wrong ones count against the pattern's false-positive budget, for good."""
+    session = open_session(home)
+    register, now = Register.of(session.home), session.now
+    with register.transaction():
+        numbers = _resolve(register, decisions)
+        for number in numbers:
+            register.review(number, verdict.value, getpass.getuser(), note, now)
+    found = _shown(session, register, numbers)
+    if as_json:
+        output.print_json(found)
+        return
+    for one in found:
+        say(f"{_short(one['id'])} reviewed as {verdict}")
+        if verdict is Verdict.WRONG and one["state"] in (State.PROPOSED, State.IN_FORCE):
+            say(f"  it is still {one['state']}: end it with `stillwatch decisions lift {_short(one['id'])} --reason …`")
+
+
+@app.command()
+def export(
+    state: StateOption = "",
+    action: ActionOption = "",
+    pattern: PatternOption = "",
+    subject: SubjectOption = "",
+    format: Annotated[
+        Format, typer.Option("--format", help="CSV is for spreadsheets and has no evidence.")
+    ] = Format.JSON,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Into this file, for its owner alone.", metavar="FILE")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Write out all decisions, each with what of it is in effect now: JSON, or CSV."""
+    session = open_session(home)
+    found = _found(session, Wanted(state, action, pattern, subject))
+    write = write_json if format is Format.JSON else write_csv
+    if out is None:
+        write(sys.stdout, found)
+        return
+    with written_whole(out) as file:
+        count = write(file, found)
+    output.warn(f"{count:,} decisions written to {out}", "")
+
+
+def _found(session: Session, wanted: Wanted) -> Any:
+    register, now, policy = Register.of(session.home), session.now, lab_policy(session, session.now)
+    allowed = allow_register.load(register, now)
+    return documents(register, register.find(wanted, policy.rules, now), policy, allowed, now)
+
+
+def _resolve(register: Register, ids: Sequence[str]) -> list[int]:
+    return list(dict.fromkeys(register.resolve(one) for one in ids))
+
+
+def _shown(session: Session, register: Register, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    now, policy = session.now, lab_policy(session, session.now)
+    found = [register.get(number, policy.rules, now) for number in numbers]
+    return list(documents(register, found, policy, allow_register.load(register, now), now))
+
+
+def _author(session: Session, pattern: str) -> str:
+    head = session.store.head(pattern)
+    if head is None:
+        return "not known here"
+    return name_of(head.author, session.membership)
+
+
+def _short(decision: str) -> str:
+    return decision.removeprefix(PREFIX)[:8]
+
+
+def _say(one: dict[str, Any]) -> None:
+    say(f"{one['id']}", "bold")
+    until = (
+        f"until {one['expires']}" if one["state"] in (State.PROPOSED, State.IN_FORCE) else f"was until {one['expires']}"
+    )
+    say(f"{one['state']}: {one['action']} {one['subject_kind']} {one['subject']}, {until}")
+    say(f"in effect now: {one['in_effect']}", "green" if one["in_effect"] == one["action"] else "yellow")
+    for why in one["held_by"]:
+        say(f"  {why}")
+    if one["models"]:
+        say(f"only requests to {', '.join(one['models'])}")
+    if one["accounts"]:
+        say(f"{len(one['accounts']):,} accounts: {', '.join(one['accounts'][:20])}{' …' * (len(one['accounts']) > 20)}")
+        if one["spared"]:
+            say(f"left out after appeals: {', '.join(one['spared'])}")
+    say(f"pattern: {one['pattern_title']}, version {one['pattern_version']} of {one['pattern']}")
+    say(f"  by {one['author']}; entry {one['pattern_entry']}; severity {one['severity']}")
+    say(f"evidence: {one['matches']:,} matches, {one['first'] or 'undated'} to {one['last'] or 'undated'}")
+    for name, value in one["numbers"].items():
+        say(f"  {name} up to {value:,}")
+    say(f"  {'first ' * (one['matches'] > len(one['detections']))}detections: {', '.join(one['detections'])}")
+    say("policy when it was decided:")
+    for reason in one["policy_reasons"]:
+        say(f"  {reason}")
+    say(
+        f"stage of the pattern now: {one['stage'] or 'none'}"
+        + (f", roll-out {one['roll_out']} %" if one["roll_out"] else "")
+    )
+    for reason in one["stage_reasons"]:
+        place = f"policy.toml line {reason['line']}" if reason["line"] else "built in"
+        say(f"  {'ok  ' if reason['holds'] else 'HELD'} {place} ({reason['setting']}): {reason['text']}")
+    needs = one["needs_approvals"]
+    say(f"approvals: {len(one['approved_by'])} of {needs} needed" if needs else "approvals: none needed")
+    for name in one["approved_by"]:
+        say(f"  {name}")
+    for label in ("follows", "superseded_by", "review"):
+        if one[label]:
+            say(f"{label.replace('_', ' ')}: {one[label]}")
+    say("history:")
+    for event in one["history"]:
+        by = f" by {event['who']}" if event["who"] else ""
+        say(f"  {event['at']} {event['what']}{by}{': ' * bool(event['why'])}{event['why']}")

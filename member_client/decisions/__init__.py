@@ -1,0 +1,6 @@
+"""From matches to measured responses: decisions about accounts, organisations and clusters, and what is in effect.
+
+`decide` makes decisions of a run's matches; people approve, review and lift them, put customers on the allow-list, and
+rule on appeals. What is in effect is never stored: `snapshot` computes it from what was decided, the policy, the stage
+of the pattern now, and the allow-list. Whatever is missing or in doubt leaves a decision without effect.
+"""

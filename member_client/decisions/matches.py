@@ -1,0 +1,200 @@
+"""The matches of a run, gathered by pattern version and subject: what decisions are made of.
+
+DuckDB reads and sorts the file, on disk if it is large; a subject's matches then come one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from member_client.decisions.allow_list import MAX_ID, AllowKind
+from member_client.decisions.model import Subject, SubjectKind
+from member_client.detection.canonical import CLOSED
+from member_client.errors import InvalidInput
+from sharing_protocol.pattern_logic.events import parse_time
+from sharing_protocol.statements.records import Severity
+
+CHUNK = 20_000
+"""Matches of one subject that are taken at once."""
+_FETCHED = 10_000
+_MEMORY = "512MB"
+_COLUMNS = {
+    **dict.fromkeys(("id", "pattern", "entry", "title", "severity", "account.id", "org.id", "network.ip"), "VARCHAR"),
+    "version": "BIGINT",
+    **dict.fromkeys(("timestamp", "window", "cluster", "numbers"), "JSON"),
+}
+_QUERY = """
+WITH found AS (
+    SELECT id, pattern, version, entry, title, severity, "timestamp", "window", cluster, numbers,
+        "account.id" AS account,
+        coalesce("org.id", "window"->>'$.group."org.id"') AS organisation,
+        coalesce("network.ip", "window"->>'$.group."network.ip"') AS address,
+        (cluster->>'$.key_kind') || ':' || (cluster->>'$.key') AS key
+    FROM read_json($file, format = 'newline_delimited', columns = {columns})
+)
+SELECT *,
+    CASE WHEN key IS NOT NULL THEN 'cluster'
+        WHEN $organisations AND organisation IS NOT NULL THEN 'organisation'
+        WHEN account IS NOT NULL THEN 'account' END AS kind,
+    CASE WHEN key IS NOT NULL THEN key
+        WHEN $organisations AND organisation IS NOT NULL THEN organisation
+        ELSE account END AS subject
+FROM found ORDER BY entry, kind, subject
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPattern:
+    """The pattern version that matched, as the run wrote it down."""
+
+    entry: str
+    id: str
+    version: int
+    title: str
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One match.
+
+    Attributes:
+        id: 16 bytes, the same in every run.
+        began: when what it rests on began: of a window its start, else the same as `time`.
+        time: both in microseconds since 1970, None if it is not dated.
+    """
+
+    id: bytes
+    began: int | None
+    time: int | None
+    numbers: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Matches of one pattern version on one subject, each once.
+
+    Attributes:
+        accounts: of a cluster, as far as these matches name them.
+        facts: organisations and addresses, by account.
+        goes_on: whether more of the same subject were given before.
+    """
+
+    pattern: SeenPattern
+    subject: Subject
+    goes_on: bool = False
+    matches: dict[bytes, Match] = field(default_factory=dict)
+    accounts: set[str] = field(default_factory=set)
+    facts: set[tuple[str, AllowKind, str]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Counted:
+    """How far the reading is.
+
+    Attributes:
+        matches: read so far.
+        nobodys: among them, those that name no account, organisation or cluster.
+    """
+
+    matches: int = 0
+    nobodys: int = 0
+
+
+def gather(path: Path, organisations: bool, counted: Counted, scratch: Path) -> Iterator[Gathered]:
+    """The matches of a detections file, by pattern version and subject; many of one subject come in parts.
+
+    Args:
+        organisations: whether matches that name an organisation are the organisation's rather than the account's.
+        counted: is counted up meanwhile.
+        scratch: a folder for what does not fit into memory.
+
+    Raises:
+        InvalidInput: the file cannot be read, or is not what `detect` writes.
+    """
+    if not path.is_file():
+        raise InvalidInput(f"{path} is not there", "run `stillwatch detect` again, or name another run")
+    current: Gathered | None = None
+    for row in _rows(path, organisations, scratch):
+        counted.matches += 1
+        if row["kind"] is None:
+            counted.nobodys += 1
+            continue
+        try:
+            current, done = _take(row, current)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidInput(
+                f"{path} has a match that is not as `detect` writes it: {str(row['id'])[:40]!r}",
+                "run `stillwatch detect` again",
+            ) from error
+        if done is not None:
+            yield done
+    if current is not None:
+        yield current
+
+
+def _take(row: dict[str, Any], current: Gathered | None) -> tuple[Gathered, Gathered | None]:
+    """Add a row to what is being gathered; gives what is gathered now, and what is complete."""
+    subject = Subject(SubjectKind(row["kind"]), row["subject"])
+    done, goes_on = None, False
+    same = current is not None and current.subject == subject and current.pattern.entry == row["entry"]
+    if current is None or not same or len(current.matches) >= CHUNK:
+        done, goes_on = current, same
+        if not 0 < len(subject.id) <= MAX_ID:
+            raise ValueError("an id of no use")
+        known = current.pattern if current is not None and current.pattern.entry == row["entry"] else _pattern(row)
+        current = Gathered(known, subject, goes_on)
+    match = _match(row)
+    current.matches[match.id] = match
+    if subject.kind is SubjectKind.CLUSTER:
+        current.accounts.update(str(one) for one in json.loads(row["cluster"])["accounts"])
+    elif account := row["account"]:
+        for kind, name in ((AllowKind.ORGANISATION, "organisation"), (AllowKind.NETWORK, "address")):
+            if row[name]:
+                current.facts.add((account, kind, row[name]))
+    return current, done
+
+
+def _pattern(row: dict[str, Any]) -> SeenPattern:
+    if len(bytes.fromhex(row["entry"])) != 32:
+        raise ValueError("an entry hash has 32 bytes")
+    return SeenPattern(row["entry"], row["pattern"], int(row["version"]), row["title"], Severity(row["severity"]))
+
+
+def _match(row: dict[str, Any]) -> Match:
+    number = bytes.fromhex(row["id"])
+    if len(number) != 16:
+        raise ValueError("an id has 16 bytes")
+    time = began = parse_time(json.loads(row["timestamp"])) if row["timestamp"] is not None else None
+    if row["window"] is not None:
+        window = json.loads(row["window"])
+        start: float | None = window.get("start")
+        began = int(start * 1_000_000) if start is not None else began
+        if time is not None and "value" not in window:
+            time -= 1  # a window's end is no part of it
+    numbers = json.loads(row["numbers"]) if row["numbers"] is not None else {}
+    return Match(number, began, time, numbers)
+
+
+def _rows(path: Path, organisations: bool, scratch: Path) -> Iterator[dict[str, Any]]:
+    columns = "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in _COLUMNS.items()) + "}"
+    settings = {**CLOSED, "memory_limit": _MEMORY, "temp_directory": str(scratch), "preserve_insertion_order": False}
+    try:
+        with duckdb.connect(config=settings) as connection:
+            found = connection.execute(
+                _QUERY.replace("{columns}", columns), {"file": str(path), "organisations": organisations}
+            )
+            names = [column[0] for column in found.description]
+            while some := found.fetchmany(_FETCHED):
+                for values in some:
+                    yield dict(zip(names, values, strict=True))
+    except duckdb.Error as error:
+        raise InvalidInput(
+            f"{path} cannot be read: {str(error).splitlines()[0][:300]}", "give a run of `stillwatch detect`"
+        ) from error

@@ -1,0 +1,394 @@
+"""The register of decisions: `decisions.sqlite` of a home, for its owner alone.
+
+Every change is one transaction with its line of history, so a crash leaves the state before it or after it. Whether a
+decision is proposed, in force or expired is no stored state: it follows from its approvals, the policy and the moment.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from member_client.decisions.model import (
+    ACTIONS,
+    PREFIX,
+    Action,
+    Decision,
+    Event,
+    State,
+    Subject,
+    SubjectKind,
+    from_microseconds,
+    from_seconds,
+    shown_id,
+)
+from member_client.decisions.rules import Rules
+from member_client.decisions.schema import SCHEMA_VERSION, prepare
+from member_client.errors import InvalidInput
+from member_client.home import Home
+from member_client.session import Session
+
+MAX_NAME = 100
+"""Characters of the name of a person, and of a reason ten times as many."""
+_SHOWN_DETECTIONS = 20
+_SHORTEST_PREFIX = 4
+
+SIZE = "max(1, (SELECT count(*) FROM members m WHERE m.decision = decisions.number))"
+APPROVED = "(SELECT count(*) FROM approvals a WHERE a.decision = d.number AND a.action >= d.action)"
+NEEDS = "max(d.needs, CASE d.action WHEN 0 THEN :needs_0 WHEN 1 THEN :needs_1 WHEN 2 THEN :needs_2 ELSE :needs_3 END)"
+_STATE = f"""CASE WHEN d.lifted IS NOT NULL THEN 'lifted' WHEN d.superseded IS NOT NULL THEN 'superseded'
+    WHEN d.expires <= :now THEN 'expired' WHEN {APPROVED} < {NEEDS} THEN 'proposed' ELSE 'in force' END"""
+_DECISIONS = f"""
+SELECT d.number, d.id, d.kind, d.subject, d.root, d.action, d.models, d.created, d.expires, d.matches, d.first, d.last,
+    d.numbers, p.id AS pattern_id, p.version, p.entry, p.title, p.severity, r.text AS reasons, {NEEDS} AS needs,
+    {_STATE} AS state, f.id AS follows, s.id AS superseded_by
+FROM decisions d JOIN patterns p ON p.number = d.pattern JOIN reasons r ON r.number = d.reasons
+    LEFT JOIN decisions f ON f.number = d.follows LEFT JOIN decisions s ON s.number = d.superseded
+"""  # noqa: S608 - ours
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a list is narrowed to; what is empty narrows nothing.
+
+    Attributes:
+        pattern: id of a record, or the beginning of one.
+        subject: an id; for an account also its clusters' decisions.
+        limit: at most so many, the newest; 0 for all.
+    """
+
+    state: str = ""
+    action: str = ""
+    pattern: str = ""
+    subject: str = ""
+    limit: int = 0
+
+
+class Register:
+    """The register, open."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the register, making it if there is none.
+
+        Raises:
+            InvalidInput: the file is none, or of a later version of this program.
+        """
+        self.path = path
+        try:
+            self.database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            path.chmod(0o600)
+            self.database.row_factory = sqlite3.Row
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -65536"):
+                self.database.execute(f"PRAGMA {pragma}")
+            if self.database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+                with self._begun("IMMEDIATE"):
+                    prepare(self.database, path)
+        except (sqlite3.Error, OSError) as error:
+            raise InvalidInput(f"{path} cannot be opened: {error}", "check the file and its permissions") from error
+
+    @classmethod
+    def of(cls, home: Home) -> Register:
+        """The register of a home."""
+        return cls(path_of(home))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()
+
+    @contextmanager
+    def transaction(self, *, keep: bool = True) -> Iterator[None]:
+        """All or nothing: what is written inside is there after the block, or none of it.
+
+        Args:
+            keep: False to see what would be written, and write nothing.
+        """
+        with self._begun("IMMEDIATE", keep=keep):
+            before = self.database.total_changes
+            yield
+            if self.database.total_changes != before:
+                self.database.execute("UPDATE generation SET count = count + 1")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read inside is of one moment."""
+        with self._begun("DEFERRED"):
+            yield
+
+    @contextmanager
+    def _begun(self, how: str, *, keep: bool = True) -> Iterator[None]:
+        self.database.execute(f"BEGIN {how}")
+        try:
+            yield
+            self.database.execute("COMMIT" if keep else "ROLLBACK")
+        except BaseException:
+            if self.database.in_transaction:  # a full disk has rolled it back already
+                self.database.execute("ROLLBACK")
+            raise
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change."""
+        count: int = self.database.execute("SELECT count FROM generation").fetchone()[0]
+        return count
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def find(self, wanted: Wanted, rules: Rules, now: datetime) -> Iterator[Decision]:
+        """Decisions that fit, the newest first.
+
+        Raises:
+            InvalidInput: there is no such state or action.
+        """
+        conditions, values = _conditions(wanted)
+        query = (
+            f"SELECT * FROM ({_DECISIONS}) WHERE {' AND '.join(conditions)} ORDER BY number DESC"  # noqa: S608 - fixed text
+            + (" LIMIT :limit" if wanted.limit else "")
+        )
+        for row in self.database.execute(query, {**moment(rules, now), **values}):
+            yield self._decision(row)
+
+    def resolve(self, text: str) -> int:
+        """The number of the decision that an id, or the beginning of one, means.
+
+        Raises:
+            InvalidInput: none, or more than one.
+        """
+        prefix = text.removeprefix(PREFIX).replace("-", "").lower()
+        if len(prefix) < _SHORTEST_PREFIX or len(prefix) > 32 or set(prefix) - set("0123456789abcdef"):
+            raise InvalidInput(
+                f"{text!r} is not a decision's id",
+                f"give at least {_SHORTEST_PREFIX} of its digits, see `decisions list`",
+            )
+        bounds = [bytes.fromhex(prefix.ljust(32, digit)) for digit in "0f"]
+        found = self.database.execute(
+            "SELECT number, id FROM decisions WHERE id BETWEEN ? AND ? LIMIT 2", bounds
+        ).fetchall()
+        if not found:
+            raise InvalidInput(f"there is no decision {text}", "see `stillwatch decisions list`")
+        if len(found) > 1:
+            raise InvalidInput(f"{text} begins more than one decision's id", "give more of it")
+        number: int = found[0]["number"]
+        return number
+
+    def get(self, number: int, rules: Rules, now: datetime) -> Decision:
+        """A decision by its number."""
+        values = {**moment(rules, now), "number": number}
+        return self._decision(self.database.execute(f"{_DECISIONS} WHERE d.number = :number", values).fetchone())
+
+    def history(self, number: int) -> list[Event]:
+        """What happened to a decision, oldest first."""
+        rows = self.database.execute(
+            "SELECT at, what, who, why FROM history WHERE decision = ? ORDER BY number", (number,)
+        )
+        return [Event(from_seconds(row["at"]), row["what"], row["who"], row["why"]) for row in rows]
+
+    def spared(self, number: int) -> tuple[str, ...]:
+        """The accounts that an appeal left out of a cluster's decision."""
+        rows = self.database.execute("SELECT account FROM members WHERE decision = ? AND spared", (number,))
+        return tuple(row[0] for row in rows)
+
+    def verdict(self, number: int) -> str:
+        """`right`, `wrong`, or "" if nobody has reviewed it."""
+        row = self.database.execute("SELECT verdict FROM reviews WHERE decision = ?", (number,)).fetchone()
+        return row[0] if row else ""
+
+    def outcomes(self, entry: str) -> tuple[int, int]:
+        """How many subjects a pattern version was enforced upon, and on how many of them wrongly; neither ever falls.
+
+        A cluster counts by its accounts. Wrong is what any review found wrong, and whom an upheld appeal cleared.
+
+        Args:
+            entry: hex entry hash.
+        """
+        row = self.database.execute("SELECT enforced, wrong FROM patterns WHERE entry = ?", (entry,)).fetchone()
+        return (row["enforced"], row["wrong"]) if row else (0, 0)
+
+    def reviewed(self, entry: str) -> tuple[int, int]:
+        """Of the decisions by a pattern version, how many people judged, and how many of these were right.
+
+        An account that an upheld appeal left out of a cluster counts as one that was judged, and was not right.
+        """
+        about = "JOIN decisions d ON d.number = {}.decision JOIN patterns p ON p.number = d.pattern WHERE p.entry = ?"
+        judged, right = self.database.execute(
+            f"SELECT count(*), total(v.verdict = 'right') FROM reviews v {about.format('v')}",  # noqa: S608 - ours
+            (entry,),
+        ).fetchone()
+        (spared,) = self.database.execute(
+            f"SELECT count(*) FROM members m {about.format('m')} AND m.spared "  # noqa: S608 - ours
+            "AND NOT EXISTS (SELECT 1 FROM reviews v WHERE v.decision = d.number AND v.verdict = 'wrong')",
+            (entry,),
+        ).fetchone()
+        return judged + spared, int(right)
+
+    def is_decided(self, run: str) -> bool:
+        """Whether a run was turned into decisions before."""
+        return self.database.execute("SELECT 1 FROM decided_runs WHERE run = ?", (run,)).fetchone() is not None
+
+    def note_decided(self, run: str, now: datetime) -> None:
+        """Note that a run was turned into decisions, all of it."""
+        with self.transaction():
+            self.database.execute("INSERT OR IGNORE INTO decided_runs VALUES (?, ?)", (run, int(now.timestamp())))
+
+    # -- what people do --------------------------------------------------------------------------------------------
+
+    def approve(self, number: int, name: str, note: str, rules: Rules, now: datetime) -> bool:
+        """Note that somebody approves what was decided; gives whether that is new. Inside a transaction.
+
+        Raises:
+            InvalidInput: the decision is closed, or the name is none.
+        """
+        decision = self.get(number, rules, now)
+        if not decision.state.is_open:
+            raise InvalidInput(
+                f"{decision.id} is {decision.state}", "only what is proposed or in force can be approved"
+            )
+        shown = check_text(name, "a name", MAX_NAME)
+        folded = fold(shown)
+        row = self.database.execute(
+            "SELECT action FROM approvals WHERE decision = ? AND folded = ?", (number, folded)
+        ).fetchone()
+        if row is not None and row["action"] >= decision.action.rank:
+            return False
+        self.database.execute(
+            "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?, ?)", (number, folded, shown, decision.action.rank)
+        )
+        why = f"{decision.action}: {note}" if note else str(decision.action)
+        self.note(number, now, "approved", shown, why)
+        return True
+
+    def lift(self, number: int, who: str, reason: str, rules: Rules, now: datetime) -> bool:
+        """End a decision for good; gives False if it had ended before. Inside a transaction."""
+        state = self.get(number, rules, now).state
+        if state is State.LIFTED:
+            return False
+        seconds = int(now.timestamp())
+        self.database.execute("UPDATE decisions SET lifted = ? WHERE number = ?", (seconds, number))
+        self.note(number, now, "lifted", who, reason)
+        return True
+
+    def spare(self, number: int, account: str, who: str, reason: str, now: datetime) -> None:
+        """Leave an account out of a cluster's decision for good. Inside a transaction."""
+        spared = self.database.execute(
+            "UPDATE members SET spared = 1 WHERE decision = ? AND account = ? AND NOT spared", (number, account)
+        )
+        self.database.execute("UPDATE decisions SET wrong = wrong + ? WHERE number = ?", (spared.rowcount, number))
+        self.note(number, now, "spared", who, f"account {account}: {reason}")
+
+    def review(self, number: int, verdict: str, who: str, note: str, now: datetime) -> None:
+        """Note whether a decision was right; the newest verdict counts. Inside a transaction."""
+        self.database.execute("INSERT OR REPLACE INTO reviews VALUES (?, ?)", (number, verdict))
+        if verdict == "wrong":
+            self.database.execute(f"UPDATE decisions SET wrong = max(wrong, {SIZE}) WHERE number = ?", (number,))  # noqa: S608 - ours
+        self.note(number, now, f"reviewed as {verdict}", who, note)
+
+    def note(self, number: int, now: datetime, what: str, who: str, why: str) -> None:
+        """Add a line of history. Inside a transaction."""
+        self.database.execute(
+            "INSERT INTO history (decision, at, what, who, why) VALUES (?, ?, ?, ?, ?)",
+            (number, int(now.timestamp()), what, who, why),
+        )
+
+    def _decision(self, row: sqlite3.Row) -> Decision:
+        number, kind = row["number"], SubjectKind(row["kind"])
+        ask = self.database.execute
+        accounts: Sequence[sqlite3.Row] = ()
+        if kind is SubjectKind.CLUSTER:
+            accounts = ask("SELECT account FROM members WHERE decision = ? ORDER BY account", (number,)).fetchall()
+        detections = ask(
+            "SELECT detection FROM evidence WHERE root = ? AND decision = ? LIMIT ?",
+            (row["root"], number, _SHOWN_DETECTIONS),
+        )
+        approvals = ask(
+            "SELECT name FROM approvals WHERE decision = ? AND action >= ? ORDER BY folded", (number, row["action"])
+        )
+        return Decision(
+            id=shown_id(UUID(bytes=row["id"])),
+            subject=Subject(kind, row["subject"]),
+            accounts=tuple(one["account"] for one in accounts),
+            action=ACTIONS[row["action"]],
+            models=tuple(json.loads(row["models"])),
+            created=from_seconds(row["created"]),
+            expires=from_seconds(row["expires"]),
+            pattern_id=row["pattern_id"],
+            pattern_version=row["version"],
+            pattern_entry=row["entry"],
+            pattern_title=row["title"],
+            severity=row["severity"],
+            detections=tuple(one["detection"].hex() for one in detections),
+            matches=row["matches"],
+            first=from_microseconds(row["first"]),
+            last=from_microseconds(row["last"]),
+            numbers=json.loads(row["numbers"]),
+            policy_reasons=tuple(json.loads(row["reasons"])),
+            needs_approvals=row["needs"],
+            approved_by=tuple(one["name"] for one in approvals),
+            state=State(row["state"]),
+            follows=shown_id(UUID(bytes=row["follows"])) if row["follows"] else "",
+            superseded_by=shown_id(UUID(bytes=row["superseded_by"])) if row["superseded_by"] else "",
+        )
+
+
+def outcomes_of(session: Session) -> Callable[[str], tuple[int, int]]:
+    """`Register.outcomes` of a home, by hex entry hash; a home without decisions gets no register by it."""
+    if not path_of(session.home).exists():
+        return lambda _: (0, 0)
+    return Register.of(session.home).outcomes
+
+
+def path_of(home: Home) -> Path:
+    """Where a home's register is."""
+    return home.path / "decisions.sqlite"
+
+
+def moment(rules: Rules, now: datetime) -> dict[str, int]:
+    """The values by which a query tells the states of decisions."""
+    needs = {f"needs_{action.rank}": rules.needed(action) for action in ACTIONS}
+    return {"now": int(now.timestamp()), **needs}
+
+
+def fold(name: str) -> str:
+    """What is the same for all ways to write one name."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def check_text(text: str, what: str, limit: int = 10 * MAX_NAME) -> str:
+    """A text that a person gave, without the spaces around it.
+
+    Raises:
+        InvalidInput: it is empty or too long.
+    """
+    stripped = text.strip()
+    if not 0 < len(stripped) <= limit:
+        raise InvalidInput(f"{what} has 1 to {limit} characters")
+    return stripped
+
+
+def _conditions(wanted: Wanted) -> tuple[list[str], dict[str, Any]]:
+    conditions, values = ["1"], dict[str, Any]()
+    if wanted.state:
+        if wanted.state not in list(State):
+            raise InvalidInput(f"{wanted.state!r} is not a state", f"use one of {', '.join(State)}")
+        conditions.append("state = :state")
+        values["state"] = wanted.state
+    if wanted.action:
+        if wanted.action not in list(Action):
+            raise InvalidInput(f"{wanted.action!r} is not an action", f"use one of {', '.join(Action)}")
+        conditions.append("action = :action")
+        values["action"] = Action(wanted.action).rank
+    if wanted.pattern:
+        conditions.append("substr(pattern_id, 1, length(:pattern)) = :pattern")
+        values["pattern"] = "pattern--" + wanted.pattern.removeprefix("pattern--").lower()
+    if wanted.subject:
+        conditions.append("(subject = :subject OR number IN (SELECT decision FROM members WHERE account = :subject))")
+        values["subject"] = wanted.subject
+    if wanted.limit:
+        values["limit"] = wanted.limit
+    return conditions, values
