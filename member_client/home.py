@@ -9,6 +9,9 @@ detections/      what `detect` found, its summaries, and how far it has read
 logs.toml        what the lab's own logs are called, for `detect`
 sync.lock        held while a sync runs
 policy           whose cosignatures a checkpoint needs before it is believed; none is asked for without it
+hooks.toml       who in the lab is told of incidents
+hooks/           the key that signs what webhooks are told
+deliveries.sqlite  what they were told, and are to be
 follow.lock      held by a sync that goes on for ever, also while it waits
 policy.toml      what other labs' patterns may do here; without it they are only observed
 lifecycle.sqlite how far each pattern has come here, its backtests, and the stop switch
@@ -92,6 +95,10 @@ class Home:
     @property
     def logs(self) -> Path:
         return self.path / "logs.toml"
+
+    @property
+    def hooks(self) -> Path:
+        return self.path / "hooks.toml"
 
     @property
     def sync_lock(self) -> Path:

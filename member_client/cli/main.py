@@ -38,6 +38,7 @@ _COMMANDS = {
     "verify-evidence": "proof:verify_evidence",
     "pattern": "pattern:app",
     "sighting": "sighting:app",
+    "incident": "incident:app",
     "referral": "referral:app",
     "revocation": "revocation:app",
     "key": "key:app",

@@ -69,6 +69,7 @@ def sync(
             _follow(session, voice, cosigns)
         else:
             voice.tell(run(session, show=voice.shows_progress, wait=0, cosigns=cosigns))
+            _tell_hooks(session)
     except Timeout:
         if not follow:
             _check_busy(session)
@@ -249,6 +250,7 @@ def _follow(session: Session, voice: _Voice, cosigns: bool) -> None:
         except Timeout:
             raise HubUnreachable("another sync is running, and does not end", "see what it waits for") from None
         voice.tell_news(ran)
+        _tell_hooks(session)
         return ran.report
 
     for ending in (signal.SIGTERM, signal.SIGINT):  # the second is ignored in what a shell starts in the background
@@ -261,6 +263,14 @@ def _follow(session: Session, voice: _Voice, cosigns: bool) -> None:
     except ClientError as error:
         output.report_error(error, voice.as_json, one_line=True)
         raise typer.Exit(error.exit_code) from error
+
+
+def _tell_hooks(session: Session) -> None:
+    """Tell the lab's hooks what is new of incidents, if it has any; what goes wrong there is told, and no more."""
+    if session.home.hooks.exists():
+        from member_client.cli.incident_hooks import notify_after_sync  # few homes have hooks
+
+        notify_after_sync(session)
 
 
 def _check_pinned(session: Session) -> None:
