@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ def diagnose(session: Session) -> list[Finding]:
         ("permissions", _permissions),
         ("keys", _keys),
         ("store", _store),
+        ("policy", _policy),
         ("witness", _witness),
         ("clock", _clock),
         ("hub", _hub),
@@ -100,6 +102,17 @@ def _store(session: Session) -> str:
             "the stored entries do not hash to the stored checkpoint", "move store.sqlite away and sync anew"
         )
     return f"{cursor} entries, which hash to the checkpoint last believed"
+
+
+def _policy(session: Session) -> str:
+    from member_client.lifecycle import read_policy, standings  # every sync would pay for it
+
+    policy = read_policy(session.home)
+    if not policy.exists:
+        return "no policy.toml, so patterns are only observed"
+    counted = Counter(standing.stage for standing in standings(session, policy, session.now).values())
+    stages = ", ".join(f"{count} {stage}" for stage, count in sorted(counted.items())) or "no patterns"
+    return f"policy.toml: {stages}"
 
 
 def _witness(session: Session) -> str:

@@ -17,8 +17,8 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say, 
 from member_client.decisions import allow_register
 from member_client.decisions.deciding import Decided, note_expiries
 from member_client.decisions.deciding import decide as make_decisions
-from member_client.decisions.in_effect import LabPolicy, remember_enforced
-from member_client.decisions.lab_policy import climb, lab_policy
+from member_client.decisions.in_effect import remember_enforced
+from member_client.decisions.lab_policy import LabPolicy, climb, lab_policy
 from member_client.decisions.matches import Counted, gather
 from member_client.decisions.register import Register
 from member_client.detection import runs

@@ -172,12 +172,17 @@ def list_patterns(
     if as_json:
         output.print_json([_document(one) for one in found])
         return
-    rows = []
-    for one in found:
-        held = one.standing.held_by
-        more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
-        rows.append((short_id(one.facts.id), _stage(one), one.facts.title, f"{held[0]}{more}" if held else ""))
-    output.table(["pattern", "stage", "title", "held by"], rows)
+    rows = [
+        (
+            short_id(one.facts.id),
+            f"{one.standing.stage}{f' {one.standing.share} %' if one.standing.share else ''}",
+            f"{one.memory.since:%Y-%m-%d %H:%M}" if one.memory.since else "",
+            ", ".join(dict.fromkeys(reason.setting for reason in one.standing.held_by)),
+            one.facts.title,
+        )
+        for one in found
+    ]
+    output.table(["pattern", "stage", "since (UTC)", "held by", "title"], rows)
 
 
 @app.command("stop")

@@ -191,7 +191,7 @@ def _status(session: Session) -> dict[str, Any]:
         "checkpoint_is_fresh": trusted is not None
         and session.clock() - trusted.timestamp <= settings.max_checkpoint_age,
         "checkpoint_cosigned_by": _cosigners(session, trusted),
-        "policy": _policy(session),
+        "witness_policy": _policy(session),
         "cosigned_here": max(
             (last.checkpoint.size for key in session.witness_keys if (last := key.last()) is not None), default=None
         ),

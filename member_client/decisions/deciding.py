@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from sqlite3 import Row
+from typing import NamedTuple
 from uuid import UUID
 
 from member_client.decisions.allow_list import Allowed, AllowKind, AllowList
@@ -20,11 +21,13 @@ from member_client.decisions.matches import Gathered, Match, SeenPattern
 from member_client.decisions.model import ACTIONS, Action, SubjectKind, decision_uuid
 from member_client.decisions.register import Register
 from member_client.decisions.rules import Rules
+from sharing_protocol.statements.handling import Severity
 
 _SUBJECTS = 5_000
 _MATCHES = 40_000
 """At most so many in one transaction, or a little more."""
 _SECOND = 1_000_000
+_ONCE_WRONG = "built in: the decision that this one follows was found wrong, so people must approve it"
 
 
 @dataclass(slots=True)
@@ -109,6 +112,15 @@ def _batches(gathered: Iterable[Gathered]) -> Iterator[list[Gathered]]:
         yield batch
 
 
+class _Verdict(NamedTuple):
+    """What the policy asks for, how many must approve it, and why; `number` is of the reasons."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    needs: int
+    number: int
+
+
 class _Batch:
     """One transaction's work."""
 
@@ -128,7 +140,8 @@ class _Batch:
         self._seconds = int(now.timestamp())
         self._next: int = self._database.execute("SELECT coalesce(max(number), 0) + 1 FROM decisions").fetchone()[0]
         self._patterns: dict[str, int] = {}
-        self._reasons: dict[str, int] = {}
+        self._verdicts: dict[tuple[Severity, int | None], _Verdict] = {}
+        self._models = json.dumps(rules.models)
         self._made: list[tuple[object, ...]] = []
         self._evidence: list[tuple[int, bytes, int]] = []
         self._members: list[tuple[int, str]] = []
@@ -197,14 +210,9 @@ class _Batch:
         number, self._next = self._next, self._next + 1
         root = number if known is None else known["root"]
         follows = None if known is None else UUID(bytes=known["id"])
-        action, reasons = self._action(one)
-        needs = self._rules.needed(action)
+        action, reasons, needs, why = self._action(one)
         if known is not None and action is not Action.OBSERVE and self._was_wrong(known["number"]):
-            needs = max(1, needs)
-            reasons = (
-                *reasons,
-                "built in: the decision that this one follows was found wrong, so people must approve it",
-            )
+            needs, why = max(1, needs), self._reason((*reasons, _ONCE_WRONG))
         first, last = _span(matches)
         self._made.append(
             (
@@ -216,14 +224,14 @@ class _Batch:
                 root,
                 None if known is None else known["number"],
                 action.rank,
-                json.dumps(self._rules.models),
+                self._models,
                 self._seconds,
                 self._seconds + self._rules.seconds(action),
                 len(matches),
                 first,
                 last,
                 json.dumps(_largest({}, matches)),
-                self._reason(reasons),
+                why,
                 needs,
             )
         )
@@ -231,8 +239,9 @@ class _Batch:
         self._decided.new += known is not None or not one.goes_on
 
     def _extend(self, one: Gathered, matches: list[Match], known: Row) -> None:
-        action, reasons = self._action(one)
-        needs = max(self._rules.needed(action), known["needs"] if action.rank == known["action"] else 0)
+        action, _, needs, why = self._action(one)
+        if action.rank == known["action"] and known["needs"] > needs:  # it follows one that was wrong
+            needs, why = known["needs"], known["reasons"]
         first, last = _span(matches, known["first"], known["last"])
         self._database.execute(
             "UPDATE decisions SET action = ?, expires = max(expires, ?), matches = matches + ?, first = ?, last = ?, "
@@ -244,7 +253,7 @@ class _Batch:
                 first,
                 last,
                 json.dumps(_largest(json.loads(known["numbers"]), matches)),
-                self._reason(reasons),
+                why,
                 needs,
                 known["number"],
             ),
@@ -270,15 +279,19 @@ class _Batch:
             self._decided.actions[action] += 1
             self._decided.unapproved += needs > 0
 
-    def _action(self, one: Gathered) -> tuple[Action, tuple[str, ...]]:
+    def _action(self, one: Gathered) -> _Verdict:
         """What the policy asks for, and by which lines of it."""
         covered = self._covered(one)
-        action = self._rules.action(one.pattern.severity)
-        reasons = self._rules.reasons(one.pattern.severity, action)
-        if covered is None:
-            return action, reasons
-        self._decided.allow_listed += not one.goes_on
-        return Action.OBSERVE, (*reasons, f"on the allow-list, so only observed: {covered}")
+        self._decided.allow_listed += covered is not None and not one.goes_on
+        key = one.pattern.severity, None if covered is None else covered.number
+        if key not in self._verdicts:
+            action = self._rules.action(one.pattern.severity)
+            reasons = self._rules.reasons(one.pattern.severity, action)
+            if covered is not None:
+                action = Action.OBSERVE
+                reasons = (*reasons, f"on the allow-list, so only observed: {covered}")
+            self._verdicts[key] = _Verdict(action, reasons, self._rules.needed(action), self._reason(reasons))
+        return self._verdicts[key]
 
     def _covered(self, one: Gathered) -> Allowed | None:
         found = self._allowed.covers_subject(one.subject, self._now)
@@ -321,11 +334,9 @@ class _Batch:
 
     def _reason(self, reasons: tuple[str, ...]) -> int:
         text = json.dumps(reasons)
-        if text not in self._reasons:
-            self._database.execute("INSERT OR IGNORE INTO reasons (text) VALUES (?)", (text,))
-            row = self._database.execute("SELECT number FROM reasons WHERE text = ?", (text,)).fetchone()
-            self._reasons[text] = row[0]
-        return self._reasons[text]
+        self._database.execute("INSERT OR IGNORE INTO reasons (text) VALUES (?)", (text,))
+        number: int = self._database.execute("SELECT number FROM reasons WHERE text = ?", (text,)).fetchone()[0]
+        return number
 
 
 def _span(matches: list[Match], *known: int | None) -> tuple[int | None, int | None]:

@@ -23,7 +23,7 @@ from member_client.decisions.register import APPROVED, NEEDS, SIZE, Register, mo
 from member_client.lifecycle.policy import GateRule
 from member_client.lifecycle.standing import Stage
 from member_client.session import Session
-from sharing_protocol.statements.records import Severity
+from sharing_protocol.statements.handling import Severity
 
 _ACTING = (Stage.FLAG, Stage.ENFORCE)
 # What cannot be in effect is left out here already; `effective` decides of the rest.

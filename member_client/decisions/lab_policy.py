@@ -12,7 +12,7 @@ from member_client.decisions.rules import Rules
 from member_client.lifecycle import Change, Policy, Standing, advance, read_policy, standings
 from member_client.lifecycle.policy import GateRule
 from member_client.session import Session
-from sharing_protocol.statements.records import Severity
+from sharing_protocol.statements.handling import Severity
 
 
 @dataclass(frozen=True, slots=True)

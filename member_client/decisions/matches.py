@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import duckdb
 
@@ -18,11 +18,13 @@ from member_client.decisions.model import Subject, SubjectKind
 from member_client.detection.canonical import CLOSED
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.events import parse_time
-from sharing_protocol.statements.records import Severity
+from sharing_protocol.statements.handling import Severity
 
 CHUNK = 20_000
 """Matches of one subject that are taken at once."""
 _FETCHED = 10_000
+_KINDS = {kind.value: kind for kind in SubjectKind}
+_NO_NUMBERS: Mapping[str, float] = {}
 _MEMORY = "512MB"
 _COLUMNS = {
     **dict.fromkeys(("id", "pattern", "entry", "title", "severity", "account.id", "org.id", "network.ip"), "VARCHAR"),
@@ -31,22 +33,41 @@ _COLUMNS = {
 }
 _QUERY = """
 WITH found AS (
-    SELECT id, pattern, version, entry, title, severity, "timestamp", "window", cluster, numbers,
-        "account.id" AS account,
-        coalesce("org.id", "window"->>'$.group."org.id"') AS organisation,
+    SELECT *, coalesce("org.id", "window"->>'$.group."org.id"') AS organisation,
         coalesce("network.ip", "window"->>'$.group."network.ip"') AS address,
         (cluster->>'$.key_kind') || ':' || (cluster->>'$.key') AS key
     FROM read_json($file, format = 'newline_delimited', columns = {columns})
 )
-SELECT *,
+SELECT id, pattern, version, entry, title, severity, "timestamp", "window", cluster, numbers, "account.id",
+    organisation, address,
     CASE WHEN key IS NOT NULL THEN 'cluster'
         WHEN $organisations AND organisation IS NOT NULL THEN 'organisation'
-        WHEN account IS NOT NULL THEN 'account' END AS kind,
+        WHEN "account.id" IS NOT NULL THEN 'account' END AS kind,
     CASE WHEN key IS NOT NULL THEN key
         WHEN $organisations AND organisation IS NOT NULL THEN organisation
-        ELSE account END AS subject
+        ELSE "account.id" END AS subject
 FROM found ORDER BY entry, kind, subject
 """
+
+
+class _Line(NamedTuple):
+    """A line of the file, as the query gives it; what is nested is JSON."""
+
+    id: str
+    pattern: str
+    version: int
+    entry: str
+    title: str
+    severity: str
+    timestamp: str | None
+    window: str | None
+    cluster: str | None
+    numbers: str | None
+    account: str | None
+    organisation: str | None
+    address: str | None
+    kind: str | None
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,66 +144,73 @@ def gather(path: Path, organisations: bool, counted: Counted, scratch: Path) -> 
     current: Gathered | None = None
     for row in _rows(path, organisations, scratch):
         counted.matches += 1
-        if row["kind"] is None:
+        if row.kind is None:
             counted.nobodys += 1
             continue
         try:
-            current, done = _take(row, current)
+            begun = _begun(row, current)
+            _add(row, begun or current)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInput(
-                f"{path} has a match that is not as `detect` writes it: {str(row['id'])[:40]!r}",
+                f"{path} has a match that is not as `detect` writes it: {str(row.id)[:40]!r}",
                 "run `stillwatch detect` again",
             ) from error
-        if done is not None:
-            yield done
+        if begun is not None:
+            if current is not None:
+                yield current
+            current = begun
     if current is not None:
         yield current
 
 
-def _take(row: dict[str, Any], current: Gathered | None) -> tuple[Gathered, Gathered | None]:
-    """Add a row to what is being gathered; gives what is gathered now, and what is complete."""
-    subject = Subject(SubjectKind(row["kind"]), row["subject"])
-    done, goes_on = None, False
-    same = current is not None and current.subject == subject and current.pattern.entry == row["entry"]
-    if current is None or not same or len(current.matches) >= CHUNK:
-        done, goes_on = current, same
-        if not 0 < len(subject.id) <= MAX_ID:
-            raise ValueError("an id of no use")
-        known = current.pattern if current is not None and current.pattern.entry == row["entry"] else _pattern(row)
-        current = Gathered(known, subject, goes_on)
-    match = _match(row)
-    current.matches[match.id] = match
-    if subject.kind is SubjectKind.CLUSTER:
-        current.accounts.update(str(one) for one in json.loads(row["cluster"])["accounts"])
-    elif account := row["account"]:
-        for kind, name in ((AllowKind.ORGANISATION, "organisation"), (AllowKind.NETWORK, "address")):
-            if row[name]:
-                current.facts.add((account, kind, row[name]))
-    return current, done
+def _begun(row: _Line, current: Gathered | None) -> Gathered | None:
+    """What a row begins; None if it belongs to what is being gathered."""
+    goes_on = False
+    if current is not None and current.pattern.entry == row.entry:
+        kind, id_ = current.subject.kind, current.subject.id
+        if id_ == row.subject and kind == row.kind:
+            if len(current.matches) < CHUNK:
+                return None
+            goes_on = True
+        pattern = current.pattern
+    else:
+        pattern = _pattern(row)
+    if not 0 < len(row.subject) <= MAX_ID:
+        raise ValueError("an id of no use")
+    return Gathered(pattern, Subject(_KINDS[row.kind or ""], row.subject), goes_on)
 
 
-def _pattern(row: dict[str, Any]) -> SeenPattern:
-    if len(bytes.fromhex(row["entry"])) != 32:
-        raise ValueError("an entry hash has 32 bytes")
-    return SeenPattern(row["entry"], row["pattern"], int(row["version"]), row["title"], Severity(row["severity"]))
-
-
-def _match(row: dict[str, Any]) -> Match:
-    number = bytes.fromhex(row["id"])
+def _add(row: _Line, gathered: Gathered | None) -> None:
+    if gathered is None:
+        raise ValueError("a row belongs to somebody")
+    number = bytes.fromhex(row.id)
     if len(number) != 16:
         raise ValueError("an id has 16 bytes")
-    time = began = parse_time(json.loads(row["timestamp"])) if row["timestamp"] is not None else None
-    if row["window"] is not None:
-        window = json.loads(row["window"])
+    time = began = parse_time(json.loads(row.timestamp)) if row.timestamp is not None else None
+    if row.window is not None:
+        window = json.loads(row.window)
         start: float | None = window.get("start")
         began = int(start * 1_000_000) if start is not None else began
         if time is not None and "value" not in window:
             time -= 1  # a window's end is no part of it
-    numbers = json.loads(row["numbers"]) if row["numbers"] is not None else {}
-    return Match(number, began, time, numbers)
+    numbers = json.loads(row.numbers) if row.numbers is not None else _NO_NUMBERS
+    gathered.matches[number] = Match(number, began, time, numbers)
+    if row.cluster is not None:
+        gathered.accounts.update(str(one) for one in json.loads(row.cluster)["accounts"])
+    elif row.account:
+        if row.organisation:
+            gathered.facts.add((row.account, AllowKind.ORGANISATION, row.organisation))
+        if row.address:
+            gathered.facts.add((row.account, AllowKind.NETWORK, row.address))
 
 
-def _rows(path: Path, organisations: bool, scratch: Path) -> Iterator[dict[str, Any]]:
+def _pattern(row: _Line) -> SeenPattern:
+    if len(bytes.fromhex(row.entry)) != 32:
+        raise ValueError("an entry hash has 32 bytes")
+    return SeenPattern(row.entry, row.pattern, int(row.version), row.title, Severity(row.severity))
+
+
+def _rows(path: Path, organisations: bool, scratch: Path) -> Iterator[_Line]:
     columns = "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in _COLUMNS.items()) + "}"
     settings = {**CLOSED, "memory_limit": _MEMORY, "temp_directory": str(scratch), "preserve_insertion_order": False}
     try:
@@ -190,10 +218,8 @@ def _rows(path: Path, organisations: bool, scratch: Path) -> Iterator[dict[str, 
             found = connection.execute(
                 _QUERY.replace("{columns}", columns), {"file": str(path), "organisations": organisations}
             )
-            names = [column[0] for column in found.description]
             while some := found.fetchmany(_FETCHED):
-                for values in some:
-                    yield dict(zip(names, values, strict=True))
+                yield from map(_Line._make, some)
     except duckdb.Error as error:
         raise InvalidInput(
             f"{path} cannot be read: {str(error).splitlines()[0][:300]}", "give a run of `stillwatch detect`"

@@ -10,7 +10,8 @@ from typing import Any, TextIO
 
 from member_client.decisions.allow_list import Allowed, AllowList
 from member_client.decisions.appeals import Appeal
-from member_client.decisions.in_effect import LabPolicy, what_and_why
+from member_client.decisions.in_effect import what_and_why
+from member_client.decisions.lab_policy import LabPolicy
 from member_client.decisions.model import Action, Decision, Event
 from member_client.decisions.register import Register
 from sharing_protocol.statements.header import format_timestamp

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from member_client.decisions.model import Action
-from sharing_protocol.statements.records import Severity
+from sharing_protocol.statements.handling import Severity
 
 _APPROVALS = {Action.THROTTLE: 1, Action.BLOCK: 1}
 _DAYS = 14

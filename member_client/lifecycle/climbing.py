@@ -21,7 +21,7 @@ from member_client.intervals import wilson
 from member_client.lifecycle.facts import Circumstances, Facts, Memory
 from member_client.lifecycle.policy import EVERYBODY, Policy
 from member_client.lifecycle.standing import Reason, Stage, Standing
-from sharing_protocol.statements.records import Marking, Severity
+from sharing_protocol.statements.handling import Marking, Severity
 
 GONE = frozenset(["withdrawn", "expired", "superseded"])
 """States of a record that it does not come back from."""
@@ -163,7 +163,8 @@ def _of_disputes(facts: Facts, policy: Policy) -> Iterator[Reason]:
         ("retire", policy.settings.disputes.retire, Stage.RECEIVED),
         ("demote", policy.settings.disputes.demote, Stage.FLAG),
     ):
-        text = f"{_many(len(disputed), 'lab calls', 'labs call')} it a false positive{by}; {limit:,} {setting} it"
+        does = setting if limit > 1 else f"{setting}s"
+        text = f"{_many(len(disputed), 'lab calls', 'labs call')} it a false positive{by}; {limit:,} {does} it"
         name = f"disputes.{setting}"
         yield Reason(policy.line(name), name, len(disputed) < limit, text, needed_for)
 

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from member_client.lifecycle.standing import Stage
+from sharing_protocol.statements.handling import Marking, Severity
 from sharing_protocol.statements.header import StrictModel
-from sharing_protocol.statements.records import Marking, Severity
 
 EVERYBODY = "*"
 MAX_LABS = 1_000

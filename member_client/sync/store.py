@@ -27,10 +27,15 @@ from sharing_protocol.checkpoints import parse_text
 from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import Membership, after
 from sharing_protocol.notes import parse as parse_note
-from sharing_protocol.statements import MembershipStatement, Pattern
+from sharing_protocol.statements import MembershipStatement, Pattern, voice_id
 from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.trust import TrustedCheckpoint
 
+_OWN_ENDORSEMENTS = """coalesce((
+    SELECT group_concat(e.id || ' ' || e.signer || ' ' || e.idx, ' ')
+    FROM versions e JOIN heads eh ON eh.id = e.id AND eh.version = e.version AND eh.withdrawn_at IS NULL
+    WHERE v.type = 'pattern' AND e.refers_to = v.id AND e.type = 'endorsement' AND e.author = v.author
+), '')"""
 CHECKER = version_of("stillwatch")
 """Who judged a pattern: one that this version cannot compile, a later one perhaps can."""
 MAX_LISTED = 100
@@ -44,6 +49,7 @@ class StoredVersion:
     Attributes:
         newest: version number of the record's newest version.
         withdrawn_at: log index of the record's withdrawal, or None.
+        own_endorsements: by the pattern's own lab, in force: `id signer index`, one after the other.
         trial: None while this version of the client has not tried the pattern, "" when it passed, else why it did not.
         refers_to: id of the one record that it is about (`statements.is_about`), "" for none.
     """
@@ -67,6 +73,7 @@ class StoredVersion:
     newest: int
     withdrawn_at: int | None
     trial: str | None
+    own_endorsements: str = ""
 
 
 _TECHNIQUES = [field.name for field in fields(StoredVersion)].index("techniques")
@@ -342,7 +349,7 @@ class Store:
         rows = self._database.execute(
             "SELECT v.idx, v.id, v.type, v.version, v.entry, v.author, v.signer, v.created, v.marking, v.valid_from, "  # noqa: S608 - the conditions are fixed text, values are bound
             "v.valid_until, v.kind, v.severity, v.title, v.techniques, v.refers_to, h.version, h.withdrawn_at, "
-            "CASE WHEN t.passed = 1 THEN '' ELSE t.reason END "
+            f"CASE WHEN t.passed = 1 THEN '' ELSE t.reason END, {_OWN_ENDORSEMENTS} "
             "FROM versions v JOIN heads h ON h.id = v.id "
             "LEFT JOIN trials t ON t.entry = v.entry AND (t.passed = 1 OR t.checker = ?) "
             f"WHERE {' AND '.join(conditions)} ORDER BY v.idx",
@@ -387,12 +394,22 @@ class Store:
 def why_suspect(version: StoredVersion, membership: Membership) -> str:
     """What makes a record version suspect, in words; "" if nothing does."""
     key = membership.keys.get(version.signer)
-    if key is None or key.suspect_from is None or version.index < key.suspect_from:
+    if key is None or not _is_suspect(version.signer, version.index, membership):
         return ""
+    own = voice_id("endorsement", version.author, version.entry)
+    said = version.own_endorsements.split()
+    for endorsement, signer, index in zip(said[::3], said[1::3], said[2::3], strict=True):
+        if endorsement == own and not _is_suspect(signer, int(index), membership):
+            return ""
     return (
         f"its key {version.signer[:16]}… was reported compromised from entry {key.suspect_from} on; it is out of force "
-        "until its lab signs it anew"
+        "until its lab signs or endorses it anew"
     )
+
+
+def _is_suspect(signer: str, index: int, membership: Membership) -> bool:
+    key = membership.keys.get(signer)
+    return key is not None and key.suspect_from is not None and index >= key.suspect_from
 
 
 def _stored_version(row: tuple[Any, ...]) -> StoredVersion:

@@ -67,7 +67,9 @@ class OpinionBody(Handling):
 
 
 class EndorsementBody(Handling):
-    """That a lab tested another lab's pattern version on its own traffic, and stands for it."""
+    """That a lab stands for a pattern version: another's, which it tested on its own traffic; or its own once more,
+    after the key that signed it was reported compromised.
+    """
 
     pattern: RecordReference
     measured: Measured | None

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from hub.identity import HubIdentity
+from sharing_protocol.statements import new_id, voice_id
 from tests.forum import (
     Document,
     ForumInABox,
     Lab,
+    handling,
     key,
     pattern_body,
     registration,
@@ -25,6 +28,7 @@ from tests.forum import (
 )
 from tests.hub.stored_log import differences
 from tests.member_client.lab_homes import Client, keep_key, make_home
+from tests.protocol.response_bodies import endorsement_body
 
 BOOTSTRAP = "Please come up with 20 diverse tasks."
 
@@ -94,7 +98,7 @@ def test_what_a_compromised_key_signed_from_there_on_is_out_of_force(case: Case,
     assert "reported compromised from entry 4 on" in shown["why"]
     assert shown["provenance"]["signer_state"] == f"revoked at index {revoked}, suspect from index 4"
     said = case.reader.run("pattern", "show", case.patterns[1])
-    assert "until its lab signs it anew" in said
+    assert "until its lab signs or endorses it anew" in said
     assert "is suspect:" in case.reader.run("pattern", "list", "--state", "suspect")
     assert case.reader.json("pattern", "show", case.patterns[0])["why"] == ""
     assert differences(case.box.hub.database_url) == []
@@ -193,3 +197,55 @@ def test_the_admins_report_it_for_a_lab_that_cannot(case: Case) -> None:
     body = {"key_id": key_id, "reason": "Stolen", "suspect_from": 5}
     case.box.decree("membership.revoke_key", case.aurora.id, body)
     assert case.states() == ["active", "active", "suspect"]
+
+
+def test_the_lab_endorses_anew_what_it_stands_by_and_the_hash_stays(case: Case) -> None:
+    entries = [case.box.reference(pattern)["entry"] for pattern in case.patterns]
+    endorse(case, case.patterns[0], case.aurora, case.aurora.analyst)
+    case.compromised(suspect_from=4)
+    case.new_analyst("Aurora analyst 2")
+    assert case.states() == ["active", "suspect", "suspect"]
+    endorse(case, case.patterns[1], case.boreal, case.boreal.analyst)  # is not theirs to say
+    assert case.states() == ["active", "suspect", "suspect"]
+    made = endorse(case, case.patterns[1], case.aurora, "Aurora analyst 2")
+    assert case.states() == ["active", "active", "suspect"]
+    assert case.reader.json("pattern", "show", case.patterns[1])["provenance"]["entry"] == entries[1]
+    reference = case.box.reference(made)
+    withdrawal = case.box.statement(
+        "withdrawal", new_id("withdrawal", uuid4()), case.aurora.id, withdrawal_body(reference)
+    )
+    case.box.log(signed(withdrawal, "Aurora analyst 2"), "Aurora analyst 2")
+    assert case.states() == ["active", "suspect", "suspect"]
+    endorse(case, case.patterns[2], case.aurora, "Aurora analyst 2")
+    case.compromised(suspect_from=0, analyst="Aurora analyst 2")
+    assert case.states() == ["active", "suspect", "suspect"]
+
+
+def test_an_endorsement_is_of_one_version_and_ends_no_suspicion_of_another(case: Case) -> None:
+    case.compromised(suspect_from=3)
+    case.new_analyst("Aurora analyst 2")
+    first = case.box.reference(case.patterns[0])
+    case.box.log(
+        signed(
+            case.box.statement("pattern", case.patterns[0], case.aurora.id, pattern_body("Revised")),
+            "Aurora analyst 2",
+        ),
+        "Aurora analyst 2",
+    )
+    case.compromised(suspect_from=3, analyst="Aurora analyst 2")
+    case.new_analyst("Aurora analyst 3")
+    voice = voice_id("endorsement", case.aurora.id, str(first["entry"]))
+    body = endorsement_body(handling(), first)
+    case.box.log(
+        signed(case.box.statement("endorsement", voice, case.aurora.id, body), "Aurora analyst 3"), "Aurora analyst 3"
+    )
+    assert case.states() == ["suspect"] * 3
+
+
+def endorse(case: Case, pattern: str, lab: Lab, signer: str) -> str:
+    """A lab endorses the newest version of a pattern; gives the endorsement's id."""
+    reference = case.box.reference(pattern)
+    voice = voice_id("endorsement", lab.id, str(reference["entry"]))
+    document = case.box.statement("endorsement", voice, lab.id, endorsement_body(handling(), reference))
+    case.box.log(signed(document, signer), signer)
+    return voice

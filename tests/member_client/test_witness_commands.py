@@ -53,7 +53,7 @@ def test_three_labs_witness_for_each_other(
     shown = aurora.json("status")
     assert shown["checkpoint_is_fresh"] is True
     assert set(shown["checkpoint_cosigned_by"]) == {"Aurora", "Boreal"}
-    assert (shown["policy"], shown["cosigned_here"]) == ("majority", size)
+    assert (shown["witness_policy"], shown["cosigned_here"]) == ("majority", size)
     assert "Boreal" in aurora.run("status")
     checks = {check["check"]: check for check in aurora.json("doctor")}
     assert checks["witness"]["detail"] == f"{size} entries cosigned so far; a policy for others' cosignatures"
