@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from member_client.intervals import wilson
 from member_client.lifecycle.facts import Circumstances, Facts, Memory
 from member_client.lifecycle.policy import EVERYBODY, Policy
 from member_client.lifecycle.standing import Reason, Stage, Standing
+from sharing_protocol.intervals import wilson
 from sharing_protocol.statements.handling import Marking, Severity
 
 GONE = frozenset(["withdrawn", "expired", "superseded"])

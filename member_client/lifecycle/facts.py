@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from member_client.intervals import wilson
 from member_client.lifecycle.standing import Stage
 from sharing_protocol.feedback import Feedback
+from sharing_protocol.intervals import wilson
 
 
 @dataclass(frozen=True, slots=True)

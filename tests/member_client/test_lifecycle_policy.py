@@ -63,7 +63,7 @@ def test_the_reference_has_every_setting_with_its_default_and_no_other() -> None
 
 
 def test_the_numbers_that_comments_and_reference_give_are_so() -> None:
-    from member_client.intervals import wilson
+    from sharing_protocol.intervals import wilson
 
     assert wilson(16, 16)[0] >= 0.8 > wilson(15, 15)[0]
     assert wilson(24, 25)[0] >= 0.8 > wilson(23, 24)[0]
