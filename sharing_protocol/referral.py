@@ -10,7 +10,7 @@ case. How each measure counts, always at the lowest that it can be:
   counts, whatever the patterns are, since one request can match several (`feedback.least_matches`).
 - `accounts`: of each lab the largest of its lowest bounds, since its sightings may be of the same accounts; added up.
 - `days`: days that at least one sighting that counts is about.
-- `endorsements`: labs that endorsed a version that the incident names of a pattern that stands.
+- `endorsements`: other labs that endorsed a version that the incident names of a pattern that stands.
 - `escalation_level`: the place of the level in force in the incident's protocol, from 1; 0 without a protocol.
 - `attested`: 1 if a person answered for it.
 """
@@ -67,6 +67,11 @@ class PatternInCase:
     def stands(self) -> bool:
         """Whether it counts."""
         return self.why_not not in ("withdrawn", "suspect")
+
+    @property
+    def endorsed_by_others(self) -> frozenset[str]:
+        """The labs that endorsed it, but for its own: that one only brings back what a stolen key made suspect."""
+        return self.feedback.endorsed_by - {self.logged.statement.author}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ def count(case: Case) -> dict[Measure, int]:
         Measure.MATCHES: least_matches(counted),
         Measure.ACCOUNTS: _least_accounts(counted),
         Measure.DAYS: _days(counted),
-        Measure.ENDORSEMENTS: len(frozenset[str]().union(*(one.feedback.endorsed_by for one in standing))),
+        Measure.ENDORSEMENTS: len(frozenset[str]().union(*(one.endorsed_by_others for one in standing))),
         Measure.ESCALATION_LEVEL: place,
     }
 
@@ -272,11 +277,21 @@ class _Reading:
         pattern = one.statement
         reasons = (
             ("withdrawn", pattern.id in self._withdrawn),
-            ("suspect", one.index in self.suspect),
+            ("suspect", one.index in self.suspect and not self._is_brought_back(one)),
             ("superseded", pattern.version < self._newest[pattern.id]),
             ("expired", pattern.body.valid_until <= self._now),
         )
         return next((name for name, holds in reasons if holds), "")
+
+    def _is_brought_back(self, one: Logged[Pattern]) -> bool:
+        """Whether its own lab endorsed this very version by a key that was not reported."""
+        return any(
+            (voice.statement.author, voice.statement.body.pattern.entry) == (one.statement.author, one.entry)
+            and voice.statement.version == self._newest[voice.statement.id]
+            and voice.statement.id not in self._withdrawn
+            and voice.index not in self.suspect
+            for voice in self.all(Endorsement)
+        )
 
     def _is_suspect(self, one: Admitted) -> bool:
         keys = (self._membership.keys.get(signature.key_id) for signature in one.envelope.signatures)

@@ -188,7 +188,7 @@ def _patterns(telling: Telling) -> Iterator[Block]:
         voices = (
             ("seen by", said.seen_by),
             ("confirmed by", said.confirmed_by),
-            ("endorsed by", said.endorsed_by),
+            ("endorsed by", one.endorsed_by_others),
             ("disputed by", said.disputed_by),
         )
         yield Items(

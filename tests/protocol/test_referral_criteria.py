@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from sharing_protocol.errors import Unproven
 from sharing_protocol.log_excerpt import Excerpt
 from sharing_protocol.referral import Case, case_of, count, evidence_in, judge, unmet
-from sharing_protocol.statements import RecordReference, ReferralCriteriaBody, bucket_of
+from sharing_protocol.statements import RecordReference, ReferralCriteriaBody, bucket_of, voice_id
 from sharing_protocol.statements.playbooks import Measure, RequiredEvidence
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
     ForumLog,
+    add_key_body,
     forum_of_two_labs,
     handling,
     identifier,
@@ -28,7 +29,7 @@ from tests.protocol.forum_log import (
     sighting_body,
     withdrawal_body,
 )
-from tests.protocol.response_bodies import action_body, criteria_body, incident_body
+from tests.protocol.response_bodies import action_body, criteria_body, endorsement_body, incident_body
 
 PATTERN = identifier("pattern", 0x100)
 CRITERIA = identifier("referral-criteria", 0x500)
@@ -126,6 +127,13 @@ def test_what_was_withdrawn_superseded_suspect_or_expired_does_not_count() -> No
     assert [one.why_not for one in suspect.sightings] == ["suspect", "withdrawn", ""]
     assert [one.why_not for one in suspect.patterns] == ["suspect"]
     assert count(suspect)[Measure.PATTERNS] == 0
+    # Its own lab brings the very version back, which is nobody's endorsement.
+    log.say("membership.add_key", AURORA, AURORA, add_key_body("Aurora second", "analyst", AURORA), ["Aurora owner"])
+    pattern = record_reference(log.head(PATTERN))
+    voice = voice_id("endorsement", AURORA, str(pattern["entry"]))
+    log.say("endorsement", voice, AURORA, endorsement_body(handling(), pattern), ["Aurora second"])
+    counts = count(case(log))
+    assert (counts[Measure.PATTERNS], counts[Measure.ENDORSEMENTS]) == (1, 0)
     late = case(log, now=datetime(2027, 1, 1, tzinfo=UTC))
     assert count(late)[Measure.SIGHTINGS] == 0
 
