@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -16,6 +16,7 @@ from member_client.detection.in_force import RunnablePattern
 from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken
 from member_client.detection.request_logs import Progress
+from member_client.detection.unreadable import Readability
 from sharing_protocol.intervals import wilson
 from sharing_protocol.pattern_logic.catalogue import Category
 
@@ -103,6 +104,7 @@ class Backtest:
         false_positives: None if the lab named no legitimate accounts.
         missing: fields that the pattern reads and no row or window had.
         hopeless: whether these are all of its fields.
+        readability: what of the columns was there, and could be read.
     """
 
     category: Category
@@ -122,6 +124,7 @@ class Backtest:
     false_positives: FalsePositives | None
     missing: tuple[str, ...]
     hopeless: bool
+    readability: Readability = field(default_factory=Readability)
 
     @property
     def match_rate(self) -> float:
@@ -195,6 +198,7 @@ def backtest(
             false_positives=None if legitimate is None else _false_positives(matches.accounts, legitimate, traffic),
             missing=missing.get(tested.entry, ()),
             hopeless=tested.entry in hopeless,
+            readability=engine.coverage.readability,
         )
 
 

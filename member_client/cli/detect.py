@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
+from member_client.cli.chosen_pattern import check_is_id
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.reading_logs import (
     Broken,
@@ -27,6 +28,7 @@ from member_client.cli.reading_logs import (
     sources_of,
     warn_left_out,
     warn_missing,
+    warn_unreadable,
 )
 from member_client.detection import runs
 from member_client.detection.detecting import Options, Place, Result, parse_memory, parse_since
@@ -56,7 +58,12 @@ def detect(
     logs: LogsOption = None,
     patterns: Annotated[
         list[str] | None,
-        typer.Option("--pattern", help="Only this pattern (repeatable).", metavar="ID", show_default=False),
+        typer.Option(
+            "--pattern",
+            help="Only this record (repeatable); `pattern backtest` runs a file.",
+            metavar="ID",
+            show_default=False,
+        ),
     ] = None,
     since: SinceOption = "",
     new: Annotated[
@@ -98,7 +105,10 @@ def detect(
     """Run the patterns in force over request logs; write every match, and count them by pattern.
 
     Nothing leaves this machine. `stillwatch sighting report` publishes the counts, in buckets, if you say so.
+    With --json, first and last of a pattern are microseconds since 1970; first_time and last_time say them in RFC 3339.
     """
+    for one in patterns or []:
+        check_is_id(one)
     session = open_session(home)
     sources = sources_of(session.home, files or [], logs, mappings or [])
     follow = (not files) if new is None else new
@@ -136,6 +146,7 @@ def detect(
             tallies=result.tallies,
             left_out=list(selection.left_out),
             reported={},
+            readability=result.readability.document(),
         ).document()
 
     with ExitStack() as running:
@@ -184,6 +195,7 @@ def _report(summary: Summary, broken: Broken, result: Result, selection: Selecti
     if result.files_unchanged:
         say(f"nothing new in {result.files_unchanged} of {len(summary.files)} files")
     warn_missing(result.missing, result.hopeless, {tally.entry: tally.title for tally in summary.tallies})
+    warn_unreadable(result.readability)
     broken.warn()
 
 

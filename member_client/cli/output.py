@@ -6,6 +6,7 @@ markup, and what could drive a terminal or hide in a line is written as an escap
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,9 @@ HomeOption = Annotated[
     typer.Option("--home", envvar="STILLWATCH_HOME", help="Whose client this is: its folder.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Report as JSON on standard output.")]
+
+_NO_WIDTH = 1_000_000
+"""Columns of a file or a pipe."""
 
 QrOption = Annotated[bool, typer.Option("--qr", help="Show the forum's fingerprint as a QR code too.")]
 
@@ -81,13 +85,20 @@ def typed_fingerprint(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people; cells are plain text."""
+    """A table for people; cells are plain text, folded to a terminal's width and whole in a file or a pipe."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(show_hidden(str(cell))) for cell in row))
-    console.print(shown)
+    if console.is_terminal:
+        console.print(shown)
+        return
+    wide = Console(file=io.StringIO(), width=_NO_WIDTH, color_system=None)
+    with wide.capture() as captured:
+        wide.print(shown)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()))
 
 
 def report_error(error: ClientError, as_json: bool, *, one_line: bool = False) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -28,18 +30,21 @@ from member_client.cli.reading_logs import (
     sources_of,
     warn_left_out,
     warn_missing,
+    warn_unreadable,
 )
 from member_client.detection import runs
 from member_client.detection.detecting import Options, parse_memory, parse_since
 from member_client.detection.findings import check_target, shown_time
-from member_client.detection.in_force import RunnablePattern, Selection, select
+from member_client.detection.in_force import RunnablePattern, Selection, check_runnable, select
 from member_client.detection.log_settings import all_files
 from member_client.detection.request_logs import total_bytes
 from member_client.errors import InvalidInput
+from member_client.home import locate
 from member_client.lifecycle.backtests import keep_backtest, kept_of
-from member_client.patterns.finding import short_id
+from member_client.patterns.finding import resolve, short_id
 from member_client.patterns.trials import try_new
 from member_client.patterns.yaml_writing import dump
+from member_client.session import Session
 
 SHOWN_DAYS = 62
 SHOWN_PATTERNS = 10
@@ -73,6 +78,16 @@ def backtest(
         int | None,
         typer.Option("--version", min=1, help="Of a record; by default the newest.", metavar="N", show_default=False),
     ] = None,
+    revises: Annotated[
+        str,
+        typer.Option(
+            "--revises",
+            help="The record that the file shall revise, so that it does not count as another pattern. "
+            "By default your own ones with the file's title or logic.",
+            metavar="ID",
+            show_default=False,
+        ),
+    ] = "",
     mappings: MapOption = None,
     memory: MemoryOption = "2GB",
     home: HomeOption = None,
@@ -83,61 +98,110 @@ def backtest(
     Reports matches by day, accounts and clusters, the share of traffic, how many of these accounts the patterns in
     force flag already, and how often it flags accounts that you know as legitimate. Nothing leaves this machine.
     Of a record the result is kept in the home: a policy.toml lets no pattern flag without one.
+    A pattern file over logs that you name needs no home; nothing is then said of the patterns in force.
     """
     chosen = choose_pattern(pattern, version, home)
-    session = open_session(home)
-    sources = sources_of(session.home, files or [], logs, mappings or [])
+    if revises and chosen.id:
+        raise InvalidInput("--revises goes with a pattern file", "leave it out: a record is known by its id")
+    session = None if _needs_no_home(chosen, files, home, revises) else open_session(home)
+    sources = sources_of(locate(home), files or [], logs, mappings or [])
     if chart is not None:
         check_chart(chart)
         check_target(chart, "--chart")
     known_good = read_legitimate(legitimate) if legitimate else None
     options = Options(since=parse_since(since) if since else None, memory=parse_memory(memory))
     tested = _runnable(chosen)
-    try_new(session.store)
-    selection = select(session)
-    others = [one for one in selection.runnable if one.id != chosen.id]
+    selection, own = _in_force(session, chosen, revises)
+    others = [one for one in selection.runnable if one.id not in own]
     broken = Broken()
     started = time.monotonic()
-    with progress(total_bytes(all_files(sources)), as_json) as report_progress:
-        result = run_backtest(
-            tested, others, sources, options, runs.folder(session.home), broken.note, known_good, report_progress
-        )
+    with ExitStack() as running:
+        if session is None:
+            folder = Path(running.enter_context(TemporaryDirectory(prefix="stillwatch-backtest-")))
+        else:
+            folder = runs.folder(session.home)
+        report_progress = running.enter_context(progress(total_bytes(all_files(sources)), as_json))
+        result = run_backtest(tested, others, sources, options, folder, broken.note, known_good, report_progress)
     if not result.requests:
+        warn_unreadable(result.readability)
         broken.warn()
         raise InvalidInput("these logs have no requests to look at", "name other files, or an earlier --since")
     if chart is not None:
         write_chart(chart, tested.title, result.days)
-    if chosen.id:
-        keep_backtest(session, kept_of(chosen.entry, session.now, result))
+    _keep(session, chosen, result)
     if as_json:
         seconds = round(time.monotonic() - started, 3)
-        output.print_json(_document(chosen, result, selection, broken) | {"seconds": seconds})
+        document = _document(chosen, result, selection, broken)
+        if session is None:
+            document["known"] = None
+        set_aside = sorted(own & {one.id for one in selection.runnable})
+        output.print_json(document | {"own_records": set_aside, "seconds": seconds})
     elif as_measured:
+        warn_unreadable(result.readability)
         typer.echo(dump({"measured": measured(result)}), nl=False)
         _warn_missing(tested, result)
         broken.warn()
     else:
-        _report(chosen, result)
+        _report(chosen, result, asked_others=session is not None)
+        for one in selection.runnable:
+            if one.id in own:
+                say(f"its own record does not count as another pattern: {short_id(one.id)} version {one.version}")
         if chart is not None:
             say(f"chart: {chart}")
-        if chosen.id:
-            say(f"kept: `stillwatch policy explain {short_id(chosen.id)}` says what it is good for")
         warn_left_out(selection)
         _warn_missing(tested, result)
+        warn_unreadable(result.readability)
         broken.warn()
+
+
+def _keep(session: Session | None, chosen: ChosenPattern, result: Backtest) -> None:
+    """Keep the result of a record, for the lab's policy."""
+    if session is not None and chosen.id:
+        keep_backtest(session, kept_of(chosen.entry, session.now, result))
+
+
+def _needs_no_home(chosen: ChosenPattern, files: list[str] | None, home: Path | None, revises: str) -> bool:
+    """Whether nothing is asked of a home: there is none, and a file is to run over logs that are named."""
+    return home is None and not chosen.id and bool(files) and not revises and not locate(home).config.exists()
+
+
+def _in_force(session: Session | None, chosen: ChosenPattern, revises: str) -> tuple[Selection, frozenset[str]]:
+    """The patterns in force, and ids of those that the pattern is not to be compared with."""
+    if session is None:
+        return Selection((), ()), frozenset()
+    try_new(session.store)
+    return select(session), _own_records(session, chosen, revises)
+
+
+def _own_records(session: Session, chosen: ChosenPattern, revises: str) -> frozenset[str]:
+    """Ids of the records that the pattern is, or will be, a version of.
+
+    Raises:
+        InvalidInput: see `resolve`.
+    """
+    if chosen.id:
+        return frozenset([chosen.id])
+    if revises:
+        return frozenset([resolve(session.store, revises)[-1].id])
+    return frozenset(
+        one.id
+        for one in session.store.versions(type="pattern", newest_only=True)
+        if one.author == session.settings.member
+        and (one.title == chosen.body.title or session.store.pattern(one).body.logic == chosen.body.logic)
+    )
 
 
 def _runnable(chosen: ChosenPattern) -> RunnablePattern:
     """The pattern, compiled.
 
     Raises:
-        Unsupported: DuckDB cannot say exactly what it means.
+        InvalidInput: DuckDB cannot run it, or not say exactly what it means.
     """
     body = chosen.body
     runnable = RunnablePattern(
         chosen.id, chosen.version, chosen.entry, body.title, body.severity.value, chosen.logic, body.kind.value
     )
-    runnable.compiled  # noqa: B018 - so that it fails before logs are read
+    check_runnable(runnable)
     return runnable
 
 
@@ -176,10 +240,11 @@ def _document(chosen: ChosenPattern, result: Backtest, selection: Selection, bro
         "could_not_match": result.hopeless,
         "left_out": [asdict(one) for one in selection.left_out],
         "first_broken_rows": broken.document(),
+        **result.readability.document(),
     }
 
 
-def _report(chosen: ChosenPattern, result: Backtest) -> None:
+def _report(chosen: ChosenPattern, result: Backtest, *, asked_others: bool) -> None:
     say(chosen.body.title, "bold")
     say(chosen.origin)
     period = f", {result.days[0].day} to {result.days[-1].day}" if result.days else ""
@@ -191,9 +256,14 @@ def _report(chosen: ChosenPattern, result: Backtest) -> None:
         f"share of traffic: {_many(result.requests_matched, 'request')} ({_percent(result.requests_share)}), "
         f"{_many(result.flagged, 'account')} ({_percent(result.accounts_share)})"
     )
-    _report_known(result)
+    if asked_others:
+        _report_known(result)
+    else:
+        say("already known: not asked, as there is no home here (`stillwatch init` makes one)")
     _report_false_positives(result)
     _report_days(result)
+    if chosen.id:
+        say(f"kept: `stillwatch policy explain {short_id(chosen.id)}` says what it is good for")
 
 
 def _report_known(result: Backtest) -> None:

@@ -60,15 +60,20 @@ def starters(as_json: JsonOption = False) -> None:
 
 
 def lint_files(files: FilesArgument, as_json: JsonOption = False) -> None:
-    """Say everything that is wrong with pattern files: file, line, what, how to mend. Exits 2 if anything is."""
+    """Say everything that is wrong with pattern files: file, line, what, how to mend. Exits 2 if anything is.
+
+    Text that is still the template's is warned of; `submit` refuses it.
+    """
     readings = [read(file, now()) for file in files]
     if as_json:
         output.print_json([_linted(reading) for reading in readings])
     else:
         for reading in readings:
             report_issues(reading.issues)
+            report_issues(reading.warnings, "yellow")
             if reading.pattern is not None:
-                say(f"{reading.file}: nothing to mend", "green")
+                only = " but the template's text, before it is submitted" if reading.warnings else ""
+                say(f"{reading.file}: nothing to mend{only}", "yellow" if only else "green")
     if any(reading.issues for reading in readings):
         raise typer.Exit(INVALID)
 
@@ -92,7 +97,7 @@ def read_for_submission(files: Sequence[Path], moment: datetime) -> list[Written
     """Read files that shall be published; all of them must be in order before any is.
 
     Raises:
-        InvalidInput: something is to be mended, fails its own tests, or is an unchanged template.
+        InvalidInput: something is to be mended, fails its own tests, or still says what a template says.
     """
     patterns = []
     for file in files:
@@ -105,8 +110,12 @@ def read_for_submission(files: Sequence[Path], moment: datetime) -> list[Written
             raise InvalidInput(
                 f"{file} fails its own tests, so nothing was submitted", f"see `stillwatch pattern test {file}`"
             )
-        if pattern.content.title.startswith(library.TEMPLATE_TITLE):
-            raise InvalidInput(f"{file} still has the template's title", "say what your own pattern finds")
+        if reading.warnings:
+            report_issues(reading.warnings)
+            raise InvalidInput(
+                f"{file} still has the template's text, so nothing was submitted; the first: {reading.warnings[0]}",
+                f"see `stillwatch pattern lint {file}`",
+            )
         patterns.append(pattern)
     return patterns
 
@@ -131,10 +140,10 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def report_issues(issues: Sequence[FileIssue]) -> None:
+def report_issues(issues: Sequence[FileIssue], style: str = "red") -> None:
     """Print issues, one a line, as compilers do."""
     for issue in issues:
-        output.warn(str(issue), "red")
+        output.warn(str(issue), style)
 
 
 def report_tests(file: str, report: TestReport) -> None:
@@ -162,17 +171,16 @@ def _start(kind: str, starter: str) -> str:
 
 
 def _linted(reading: Reading) -> dict[str, Any]:
-    issues = [
-        {
-            "line": issue.line,
-            "column": issue.column,
-            "what": issue.what,
-            "mend": issue.mend,
-            "code": issue.code,
-        }
-        for issue in reading.issues
-    ]
-    return {"file": reading.file, "ok": not issues, "issues": issues}
+    return {
+        "file": reading.file,
+        "ok": not reading.issues,
+        "issues": [_issue(issue) for issue in reading.issues],
+        "warnings": [_issue(issue) for issue in reading.warnings],
+    }
+
+
+def _issue(issue: FileIssue) -> dict[str, Any]:
+    return {"line": issue.line, "column": issue.column, "what": issue.what, "mend": issue.mend, "code": issue.code}
 
 
 def _tested(report: TestReport | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +13,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from member_client.cli import output
 from member_client.detection.in_force import Selection
-from member_client.detection.log_settings import Column, Source, expanded, read_settings
+from member_client.detection.log_settings import Column, Source, as_settings_say, expanded, read_settings
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.rows import parse_columns
+from member_client.detection.unreadable import Readability
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.patterns.finding import short_id
@@ -31,7 +32,10 @@ FilesArgument = Annotated[
 ]
 LogsOption = Annotated[
     Path | None,
-    typer.Option(help="What your logs are called and what their columns mean; by default the home's logs.toml."),
+    typer.Option(
+        help="What your logs are called and what their columns mean; by default the home's logs.toml. "
+        "Beside LOGS only their columns are taken from it.",
+    ),
 ]
 SinceOption = Annotated[
     str, typer.Option(help="Leave out requests before this day or time (UTC).", metavar="TIME", show_default=False)
@@ -79,14 +83,22 @@ class Broken:
 def sources_of(home: Home, files: Sequence[str], logs: Path | None, mappings: Sequence[str]) -> list[Source]:
     """The logs that a user names, or those of a settings file; expanded.
 
+    Args:
+        files: named ones; with `logs` too, they are read as its source that lists them says, or its only one.
+        mappings: `--map`, which goes before what settings say.
+
     Raises:
-        InvalidInput: there are none, or they are named in two ways.
+        InvalidInput: there are none, or the settings do not say what is meant.
     """
     columns = {field: Column(column) for field, column in parse_columns(list(mappings)).items()}
     if files:
-        if logs is not None:
-            raise InvalidInput("name files, or a --logs file that names them", "give one of the two")
-        return [expanded(Source(tuple(files), columns=columns))]
+        named = expanded(Source(tuple(files), columns=columns))
+        if logs is None:
+            return [named]
+        return [
+            replace(one, columns={**one.columns, **columns})
+            for one in as_settings_say(named.files, read_settings(logs), logs)
+        ]
     chosen = logs or home.logs
     if not chosen.exists():
         raise InvalidInput(
@@ -120,6 +132,16 @@ def warn_missing(missing: Mapping[str, tuple[str, ...]], hopeless: frozenset[str
             output.warn(f"hint: if the log calls it otherwise, add --map {fields[0]}=COLUMN")
         else:
             output.warn(f"no row has {shown}, so these may match less than they could: {'; '.join(names)}", "")
+
+
+def warn_unreadable(readability: Readability) -> None:
+    """Say by field what could not be read, and which columns were named that no row has."""
+    for name, found in sorted(readability.unreadable.items()):
+        rows = f"{found.rows:,} row{'' if found.rows == 1 else 's'}"
+        output.warn(f"{name} could not be read in {rows}, where it counts as absent; the first has {found.kind}")
+        output.warn(f"hint: {found.hint}")
+    for name, column in readability.unmet:
+        output.warn(f"no row has the column {column!r}, which {name} is mapped to")
 
 
 @contextmanager

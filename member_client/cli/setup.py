@@ -164,7 +164,9 @@ def _readable(name: str, value: Any) -> str:
         if value and name == "checkpoint_cosigned_by":
             return ", ".join(f"{lab} {age} s ago" for lab, age in value.items())
         return ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
-    return str(value)
+    if value is None or value == "":
+        return "-"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _status(session: Session) -> dict[str, Any]:

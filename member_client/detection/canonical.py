@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from member_client.detection.rows import Fields, template_of
@@ -31,6 +33,20 @@ _ARROW = {FieldType.TEXT: pa.string(), FieldType.ADDRESS: pa.string(), FieldType
     FieldType.TIME: pa.int64()
 }
 _SQL = {FieldType.TEXT: "VARCHAR", FieldType.ADDRESS: "VARCHAR", FieldType.BOOLEAN: "BOOLEAN", FieldType.TIME: "BIGINT"}
+
+
+def keep_from_files(connection: duckdb.DuckDBPyConnection, folder: Path | None = None) -> None:
+    """Let a connection that others' patterns run on read and write no file, for the rest of its life.
+
+    Their texts and names are only ever literals in our SQL; this holds if one should not be.
+
+    Args:
+        folder: may be used all the same; so may the connection's own database and spilled data.
+    """
+    if folder is not None:
+        escaped = str(folder).replace("'", "''")
+        connection.execute(f"SET allowed_directories = ['{escaped}']")
+    connection.execute("SET enable_external_access = false")
 
 
 def arrow_type(entry: Field) -> pa.DataType:
@@ -67,10 +83,12 @@ class BatchBuilder:
 
     Attributes:
         size: characters of text gathered, roughly.
+        odd: by field, how many values of another type than its own there were, and the first of them.
     """
 
     def __init__(self, file: str, fields: Sequence[Field]) -> None:
         self.size = 0
+        self.odd: dict[str, tuple[int, Any]] = {}
         self._file = shown_name(file)
         self._schema = batch_schema(fields)
         self._lines: list[int] = []
@@ -91,7 +109,13 @@ class BatchBuilder:
         event = Event(row)
         self._lines.append(line)
         for name, read, values in self._columns:
-            values.append(read(event, name) if name in row else None)
+            if name in row:
+                value = read(event, name)
+                if value is None and row[name] is not None:
+                    self._note_odd(name, row[name])
+                values.append(value)
+            else:
+                values.append(None)
 
     def take(self, first_id: int) -> pa.RecordBatch:
         """The rows gathered, as a batch whose first event has this id; the builder is empty then."""
@@ -106,6 +130,12 @@ class BatchBuilder:
         self._lines = []
         self._columns = [(name, read, []) for name, read, _ in self._columns]
         return batch
+
+    def _note_odd(self, name: str, value: Any) -> None:
+        # an empty text, or what is no number by its own account, says that there is nothing
+        if value != "" and value == value:
+            count, first = self.odd.get(name, (0, value))
+            self.odd[name] = (count + 1, first)
 
 
 def _reader(field_type: FieldType) -> Callable[[Event, str], Any]:

@@ -88,11 +88,10 @@ def _reader(column: str, columns: Mapping[str, Column]) -> Callable[[str], Any]:
     entry = known.get(meant)
     if entry is None:
         return lambda cell: cell or None
-    if entry.type in NUMERIC:
-        return _number
     if entry.type is FieldType.BOOLEAN:
-        return lambda cell: _TRUTH.get(cell.lower())
-    if entry.type is FieldType.TIME:
+        return lambda cell: _TRUTH.get(cell.lower(), cell or None)
+    if entry.type in NUMERIC or entry.type is FieldType.TIME:
+        # what is no number stays the text that it is, which a field of numbers does not take
         return lambda cell: number if (number := _number(cell)) is not None else cell or None
     return lambda cell: cell or None
 

@@ -30,6 +30,7 @@ from member_client.detection.reference_engine import ReferenceEngine
 from member_client.detection.request_logs import STDIN, Progress
 from member_client.detection.spark_engine import SparkEngine
 from member_client.detection.state import State
+from member_client.detection.unreadable import Readability
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.catalogue import Category
 from sharing_protocol.pattern_logic.events import parse_time
@@ -89,6 +90,7 @@ class Result:
         files_unchanged: logs in which nothing was new.
         missing: entry of each pattern to the fields that it reads and no row had.
         hopeless: entries of those that no row had any field of.
+        readability: what of the columns was there, and could be read.
     """
 
     rows: int = 0
@@ -96,6 +98,7 @@ class Result:
     files_unchanged: int = 0
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     hopeless: frozenset[str] = frozenset()
+    readability: Readability = field(default_factory=Readability)
 
 
 def detect(
@@ -142,6 +145,7 @@ def detect(
                 ids = _tell(engine, state, result, file.write)
             result.rows = engine.coverage.rows
             result.missing, result.hopeless = missing_fields(engine)
+            result.readability = engine.coverage.readability
             summary = summarise(result)
             state.conclude(place.run, draft, place.target, summary, ids)
         # If we stop here, the next run finds the draft, and what it is to be called, in the state.
@@ -239,7 +243,7 @@ def _read_file(
     start, identity = state.start_of(remembered_as, name) if remembered_as else (Position(), shown_name(name))
     seen = Path(name).stat() if remembered_as else None
     request = Request(name, source.format, source.columns, engine.fields, start, growing=remembered_as is not None)
-    chunks = read(request, state.next_event, broken, progress)
+    chunks = read(request, state.next_event, broken, progress, engine.coverage.readability)
     upcoming = next(chunks, None)
     while upcoming is not None:
         rows, last = 0, upcoming

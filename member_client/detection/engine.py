@@ -29,6 +29,7 @@ from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import literal, quoted
 from member_client.detection.request_logs import Place
 from member_client.detection.state import State
+from member_client.detection.unreadable import Readability
 from member_client.detection.window_matches import fetched, matches_of, measured
 from member_client.pattern_sql import correlation_query
 from member_client.windows import build_windows
@@ -50,12 +51,14 @@ class Coverage:
         rows: how many there were.
         present: field to how many rows had it.
         first, last: the earliest and latest timestamp, microseconds since 1970.
+        readability: of all that was read, also of what is left out because it was sent too early.
     """
 
     rows: int = 0
     present: dict[str, int] = field(default_factory=dict)
     first: int | None = None
     last: int | None = None
+    readability: Readability = field(default_factory=Readability)
 
     def add(self, batch: pa.RecordBatch, fields: Sequence[Field]) -> None:
         """Count a batch."""
@@ -75,6 +78,7 @@ class Coverage:
             self.present[name] = self.present.get(name, 0) + count
         self.first = min((end for end in (self.first, other.first) if end is not None), default=None)
         self.last = max((end for end in (self.last, other.last) if end is not None), default=None)
+        self.readability.include(other.readability)
 
 
 class Engine:

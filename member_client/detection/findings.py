@@ -163,6 +163,7 @@ class Summary:
         detections: the file with the matches.
         tallies: one for each pattern that ran, matches or not.
         reported: hex entry hash of each pattern to the id of the sighting made of this run.
+        readability: what of the columns was there, and could be read, as its document.
     """
 
     run: str
@@ -174,6 +175,7 @@ class Summary:
     tallies: list[Tally]
     left_out: list[NotRunnable]
     reported: dict[str, str]
+    readability: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -191,6 +193,7 @@ class Summary:
                 for one in self.left_out
             ],
             "reported": self.reported,
+            **self.readability,
         }
 
 
@@ -298,4 +301,5 @@ def written_whole(path: Path) -> Iterator[TextIO]:
 
 
 def _tally_document(tally: Tally) -> dict[str, Any]:
-    return {name: getattr(tally, name) for name in Tally.__slots__}
+    named = {name: getattr(tally, name) for name in Tally.__slots__}
+    return named | {"first_time": shown_time(tally.first), "last_time": shown_time(tally.last)}

@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 import duckdb
 
-from member_client.detection.canonical import sql_type
+from member_client.detection.canonical import CLOSED, keep_from_files, sql_type
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import CompiledPattern, Unsupported, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
@@ -147,10 +147,21 @@ def why_not_runnable(pattern: RunnablePattern) -> str:
     return ""
 
 
+def check_runnable(pattern: RunnablePattern) -> None:
+    """See that DuckDB can run a pattern that is to run by itself, before hours of work.
+
+    Raises:
+        InvalidInput: it cannot.
+    """
+    if reason := why_not_runnable(pattern):
+        raise InvalidInput(f"{pattern.title!r} is {reason}", "change what its rules ask: docs/pattern-format.md")
+
+
 @cache
 def _empty_tables() -> duckdb.DuckDBPyConnection:
     """A table without rows for each category, with the columns that its rules may read."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=CLOSED)
+    keep_from_files(connection)
     for category in Category:
         columns = ", ".join(f'"{entry.name}" {sql_type(entry)}' for entry in fields_in(category).values())
         connection.execute(f'CREATE TABLE "{category}" ({columns})')

@@ -19,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,37 @@ def expanded(source: Source) -> Source:
     if len(files) > MAX_FILES:
         raise InvalidInput(f"these are {len(files):,} files", f"name at most {MAX_FILES:,} in one run")
     return Source(tuple(files), source.format, source.columns)
+
+
+def as_settings_say(files: Sequence[str], sources: Sequence[Source], settings: Path) -> list[Source]:
+    """Files that a user names, each with the columns and format of the source that lists it, or of the only one.
+
+    Args:
+        files: expanded.
+        sources: of the settings file, not expanded.
+
+    Raises:
+        InvalidInput: there are several sources, and none lists a file.
+    """
+    found: list[Source] = []
+    for name in files:
+        listing = [one for one in sources if name != STDIN and _lists(one, name)]
+        if not listing and len(sources) > 1:
+            raise InvalidInput(
+                f"{settings} has {len(sources)} sources, and none of them lists {name}",
+                "name with --logs a file with the one [[source]] that tells its columns",
+            )
+        source = (listing or sources)[0]
+        found.append(Source((name,), source.format, source.columns))
+    return found
+
+
+def _lists(source: Source, name: str) -> bool:
+    path = Path(name).resolve()
+    return any(
+        path.is_relative_to(Path(listed).resolve()) or fnmatch(str(path), str(Path(listed).resolve()))
+        for listed in source.files
+    )
 
 
 def _is_log(path: Path, source: Source) -> bool:

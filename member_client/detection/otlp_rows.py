@@ -51,8 +51,13 @@ def _request(attributes: dict[str, Any], record: Mapping[str, Any]) -> Fields:
     for name in _TIMES:
         nanoseconds = _whole(record.get(name))
         if nanoseconds:
-            row.setdefault("timestamp", _rfc_3339(nanoseconds))
+            row.setdefault("timestamp", _rfc_3339(nanoseconds) or str(nanoseconds))
             break
+    else:
+        # what is no number of nanoseconds is kept as written, to be counted among what cannot be read
+        written = next((record[name] for name in _TIMES if record.get(name) not in (None, "", 0, "0")), None)
+        if written is not None:
+            row.setdefault("timestamp", str(written))
     _from_messages(row, attributes)
     tools = _structured(attributes.get(_TOOLS))
     row["request.tools"] = len(tools) if isinstance(tools, list) else attributes.get("request.tools")

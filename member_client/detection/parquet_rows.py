@@ -7,6 +7,9 @@ Values are typed by their columns: a column of another type than its field's is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +27,7 @@ from member_client.detection.canonical import (
 from member_client.detection.log_settings import UNITS, Column
 from member_client.detection.request_logs import STDIN, BrokenRow, Place, first_bytes
 from member_client.detection.rows import template_of
+from member_client.detection.unreadable import Readability
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Field, FieldType
 
 _MAGIC = b"PAR1"
@@ -48,11 +52,13 @@ def parquet_batches(
     first_id: int,
     skip: int,
     broken: Callable[[BrokenRow], None],
+    readability: Readability,
 ) -> Iterator[tuple[pa.RecordBatch, int, float]]:
     """Batches of the file's rows after the first `skip`: each with how many rows, and what share of all, lie behind.
 
     Args:
         broken: told if the file is damaged; what was read before counts.
+        readability: told, batch by batch, of what the columns had and could not be read.
     """
     try:
         with pq.ParquetFile(file) as described:
@@ -63,12 +69,24 @@ def parquet_batches(
         broken(BrokenRow(Place(file, 1), f"not Parquet that can be read: {error}"))
         return
     at_once = max(1_024, min(_MOST_ROWS, _BATCH_BYTES * rows // max(1, stored)))
-    selected = [_select(entry, columns.get(entry.name), schema) for entry in fields]
+    selected = [_select(entry, columns.get(entry.name, Column(entry.name)), schema) for entry in fields]
+    doubtful = [one for one in selected if one.written]
+    if rows > skip:
+        names = {column.name for column in columns.values() if column.name}
+        readability.note_columns(columns, {name for name in names if _find(name, schema) is None})
+    # asked in two steps: what a column gives is worked out once, and then looked at
+    given = "".join(f", {one.read} AS {quoted(one.entry.name)}" for one in selected)
+    given += "".join(f", {one.written} AS {quoted(one.odd)}" for one in doubtful)
+    odd = "".join(
+        f", CASE WHEN {quoted(one.entry.name)} IS NULL THEN {quoted(one.odd)} END AS {quoted(one.odd)}"
+        for one in doubtful
+    )
     query = (
-        f'SELECT file_row_number + {first_id - skip} AS "event.id", ?::VARCHAR AS "event.file", '  # noqa: S608 - ours
-        f'file_row_number + 1 AS "event.line", {", ".join(selected) or "NULL"} '
+        f'SELECT "event.id", "event.file", "event.line"{"".join(f", {quoted(e.name)}" for e in fields)}{odd} FROM '  # noqa: S608 - ours
+        f'(SELECT file_row_number + {first_id - skip} AS "event.id", ?::VARCHAR AS "event.file", '
+        f'file_row_number + 1 AS "event.line"{given} '
         # of the file alone, not of its name: neither a pattern of other names nor `column=value` folders
-        f"FROM read_parquet(?, file_row_number = true, hive_partitioning = false) WHERE file_row_number >= {skip}"
+        f"FROM read_parquet(?, file_row_number = true, hive_partitioning = false) WHERE file_row_number >= {skip})"
     )
     form = batch_schema(fields)
     behind = skip
@@ -76,8 +94,13 @@ def parquet_batches(
     with duckdb.connect(config={**CLOSED, "threads": 2, "temp_directory": ""}) as connection:
         try:
             for found in connection.sql(query, params=[shown_name(file), _exactly(file)]).to_arrow_reader(at_once):
-                batch = pa.RecordBatch.from_arrays([_plain(column) for column in found.columns], schema=form)
+                columns_read = found.columns[: len(form)]
+                batch = pa.RecordBatch.from_arrays([_plain(column) for column in columns_read], schema=form)
                 behind += batch.num_rows
+                for one, odd_values in zip(doubtful, found.columns[len(form) :], strict=True):
+                    if count := len(odd_values) - odd_values.null_count:
+                        value = one.example if one.example is not None else odd_values.drop_null()[0].as_py()
+                        readability.note(one.entry, one.column, value, count)
                 yield _with_templates(batch), behind, behind / max(1, rows)
         except (duckdb.Error, pa.ArrowException) as error:
             reason = str(error).partition("\n")[0]
@@ -108,15 +131,67 @@ def _with_templates(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.set_column(names.index(TEMPLATE), TEMPLATE, pa.array(made, pa.string()))
 
 
-def _select(entry: Field, column: Column | None, schema: pa.Schema) -> str:
-    name = quoted(entry.name)
-    if column is not None and not column.name:
-        return f"{_constant(column, entry)} AS {name}"
-    found = _find((column.name if column is not None else entry.name), schema)
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """How a field is read.
+
+    Attributes:
+        read: SQL that gives it, NULL where it is absent.
+        written: SQL that is not NULL where the log says something, "" if all of that can be read or none is there.
+        example: a value like those, where `written` does not give them.
+    """
+
+    entry: Field
+    column: Column
+    read: str
+    written: str = ""
+    example: Any = None
+
+    @property
+    def odd(self) -> str:
+        """The column for what cannot be read."""
+        return f"{self.entry.name} as written"
+
+
+def _select(entry: Field, column: Column, schema: pa.Schema) -> _Selected:
+    if not column.name:
+        read = _constant(column, entry)
+        return _Selected(entry, column, read, literal(str(column.value)), column.value)
+    found = _find(column.name, schema)
     if found is None:
-        return f"NULL::{sql_type(entry)} AS {name}"
+        return _Selected(entry, column, f"NULL::{sql_type(entry)}")
     expression, stored = found
-    return f"CAST({_read(expression, stored, entry, column or Column(entry.name))} AS {sql_type(entry)}) AS {name}"
+    stored = stored.value_type if pa.types.is_dictionary(stored) else stored
+    read = _read(expression, stored, entry, column)
+    cast = f"CAST({read} AS {sql_type(entry)})"
+    if read == "NULL":
+        example = _example(stored)
+        # not more than needed of what will be thrown away: such columns may be lists of whole conversations
+        shown = expression if example is None else f"CASE WHEN {expression} IS NOT NULL THEN true END"
+        return _Selected(entry, column, cast, shown, example)
+    fails = entry.type is FieldType.TIME or (entry.type in NUMERIC and pa.types.is_integer(stored))
+    if fails and not pa.types.is_timestamp(stored):
+        # an empty text, or what is no number by its own account, says that there is nothing
+        nothing = f"isnan({expression})" if pa.types.is_floating(stored) else f"CAST({expression} AS VARCHAR) = ''"
+        nothing = nothing if not pa.types.is_integer(stored) and not pa.types.is_decimal(stored) else "false"
+        return _Selected(entry, column, cast, f"CASE WHEN NOT {nothing} THEN {expression} END")
+    return _Selected(entry, column, cast)
+
+
+def _example(stored: pa.DataType) -> Any:
+    """A value that looks like those of a column; None if only its own do."""
+    types = pa.types
+    if types.is_string(stored) or types.is_large_string(stored) or types.is_integer(stored):
+        return None
+    if types.is_boolean(stored):
+        return True
+    if types.is_floating(stored) or types.is_decimal(stored):
+        return 0.5
+    if types.is_timestamp(stored):
+        return datetime.min  # noqa: DTZ901 - such a column has no zone
+    if types.is_date(stored):
+        return date.min
+    return [] if types.is_list(stored) or types.is_large_list(stored) else object()
 
 
 def quoted(name: str) -> str:
@@ -156,7 +231,6 @@ def _find(name: str, schema: pa.Schema) -> tuple[str, pa.DataType] | None:
 def _read(expression: str, stored: pa.DataType, entry: Field, column: Column) -> str:
     """SQL that gives a stored column as the field's type, NULL where the value is absent."""
     types = pa.types
-    stored = stored.value_type if types.is_dictionary(stored) else stored
     is_text = types.is_string(stored) or types.is_large_string(stored)
     is_number = types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored)
     if entry.type in (FieldType.TEXT, FieldType.ADDRESS):
@@ -172,7 +246,7 @@ def _read(expression: str, stored: pa.DataType, entry: Field, column: Column) ->
             return _parsed(f"{expression} || '{column.zone}'" if column.zone else expression)
         return _counted(expression, stored, column.unit) if is_number else "NULL"
     if types.is_integer(stored):
-        return f"CASE WHEN {expression} BETWEEN -{LARGEST_INTEGER} AND {LARGEST_INTEGER} THEN {expression} END"
+        return f"CASE WHEN {expression} > -{LARGEST_INTEGER} AND {expression} < {LARGEST_INTEGER} THEN {expression} END"
     if types.is_floating(stored):
         return f"CASE WHEN isfinite({expression}) THEN {expression} END"
     return expression if is_number else "NULL"

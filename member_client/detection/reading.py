@@ -31,6 +31,7 @@ from member_client.detection.request_logs import (
     why_not_json,
 )
 from member_client.detection.rows import BadRow, Fields, flatten
+from member_client.detection.unreadable import Readability
 from sharing_protocol.pattern_logic.catalogue import Field
 
 BATCH_ROWS = 65_536
@@ -82,21 +83,29 @@ class Request:
     growing: bool = False
 
 
-def read(request: Request, first_id: int, broken: Broken, progress: Progress | None = None) -> Iterator[Chunk]:
+def read(
+    request: Request,
+    first_id: int,
+    broken: Broken,
+    progress: Progress | None = None,
+    readability: Readability | None = None,
+) -> Iterator[Chunk]:
     """The file's rows from the position on, in batches; also an empty last one, for where it ends.
 
     Args:
         first_id: `event.id` of the first row.
         broken: told of each row that is left out.
         progress: told how many bytes of this file have been read.
+        readability: is told, by the last chunk, of what the columns had and could not be read.
 
     Raises:
         InvalidInput: the file cannot be read at all.
     """
+    readability = Readability() if readability is None else readability
     if request.format == "parquet" or (not request.format and is_parquet(request.file)):
         size = Path(request.file).stat().st_size
         for batch, rows, share in parquet_batches(
-            request.file, request.columns, request.fields, first_id, request.start.lines, broken
+            request.file, request.columns, request.fields, first_id, request.start.lines, broken, readability
         ):
             if progress is not None:
                 progress(int(size * share))
@@ -104,21 +113,38 @@ def read(request: Request, first_id: int, broken: Broken, progress: Progress | N
         return
     lines = _Lines(request, broken)
     builder = BatchBuilder(request.file, request.fields)
-    for number, row in lines.rows():
+    columns = request.columns
+    unmet = {column.name for column in columns.values() if column.name}
+    rows = 0
+    for number, parsed in lines.rows():
         try:
-            builder.add(number, _renamed(row, request.columns))
+            row = _renamed(parsed, columns)
+            if unmet:
+                unmet.difference_update(row)
+            builder.add(number, row)
         except BadRow as bad:
             broken(BrokenRow(Place(request.file, number), str(bad)))
             continue
         if len(builder) >= BATCH_ROWS or builder.size >= BATCH_CHARACTERS:
             batch = builder.take(first_id)
             first_id += batch.num_rows
+            rows += batch.num_rows
             if progress is not None:
                 progress(lines.bytes)
             yield Chunk(request.file, batch, lines.position)
     if progress is not None:
         progress(lines.bytes)
+    if rows + len(builder):
+        readability.note_columns(columns, unmet)
+    _note_odd(builder, request, readability)
     yield Chunk(request.file, builder.take(first_id), lines.position)
+
+
+def _note_odd(builder: BatchBuilder, request: Request, readability: Readability) -> None:
+    for entry in request.fields:
+        if entry.name in builder.odd:
+            count, value = builder.odd[entry.name]
+            readability.note(entry, request.columns.get(entry.name, Column(entry.name)), value, count)
 
 
 class _Lines:

@@ -209,7 +209,7 @@ class SparkEngine:
             broken(BrokenRow(Place(file, line), reason))
         for _ in range(report.broken - len(report.described)):
             broken(BrokenRow(Place(file, 0), "broken too; only the first of a file are described"))
-        self.coverage.include(Coverage(report.rows, report.present, report.first, report.last))
+        self.coverage.include(Coverage(report.rows, report.present, report.first, report.last, report.readability))
 
     # -- what it comes to --------------------------------------------------------------------------------------------
 

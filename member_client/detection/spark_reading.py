@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from member_client.detection.log_settings import Source
 from member_client.detection.reading import Request, read
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.text_scan import TextScan
+from member_client.detection.unreadable import Readability, Unreadable
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.catalogue import Field
 
@@ -42,6 +44,7 @@ class FileReport:
         rows, present, first, last: its coverage.
         broken: rows left out; the first of them are `described`, by line and reason.
         failed: why it could not be read at all; "" if it could.
+        unreadable, mapped, met: its `Readability`.
     """
 
     rows: int = 0
@@ -51,6 +54,15 @@ class FileReport:
     broken: int = 0
     described: list[tuple[int, str]] = field(default_factory=list)
     failed: str = ""
+    unreadable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mapped: list[tuple[str, str]] = field(default_factory=list)
+    met: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def readability(self) -> Readability:
+        """What of its columns was there, and could be read."""
+        unreadable = {name: Unreadable(**found) for name, found in self.unreadable.items()}
+        return Readability(unreadable, {(a, b) for a, b in self.mapped}, {(a, b) for a, b in self.met})
 
 
 def rows_schema(fields: Sequence[Field]) -> pa.Schema:
@@ -81,7 +93,8 @@ def numbered_rows(
             report.described.append((row.place.line, row.reason))
 
     try:
-        for chunk in read(Request(name, source.format, source.columns, fields), first_id, broken):
+        request, readability = Request(name, source.format, source.columns, fields), coverage.readability
+        for chunk in read(request, first_id, broken, readability=readability):
             batch = sent_since(chunk.batch, since)
             if batch.num_rows:
                 coverage.add(batch, fields)
@@ -92,6 +105,8 @@ def numbered_rows(
         report.failed = str(error)
     report.rows, report.present = coverage.rows, coverage.present
     report.first, report.last = coverage.first, coverage.last
+    report.unreadable = {field_name: asdict(found) for field_name, found in coverage.readability.unreadable.items()}
+    report.mapped, report.met = sorted(coverage.readability.mapped), sorted(coverage.readability.met)
     last = {EVENT_ID: first_id, EVENT_FILE: name, REPORT: json.dumps(asdict(report))}
     yield pa.RecordBatch.from_pylist([last], schema=schema)
 

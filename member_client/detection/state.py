@@ -27,7 +27,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from member_client.detection.canonical import CLOSED, request_fields, sql_type
+from member_client.detection.canonical import CLOSED, keep_from_files, request_fields, sql_type
 from member_client.detection.parquet_rows import is_parquet, quoted
 from member_client.detection.reading import Position
 from member_client.detection.request_logs import BrokenRow, is_compressed, numbered, opened
@@ -106,6 +106,7 @@ class State:
             ) from error
         if lasting:
             self.file.chmod(0o600)
+        keep_from_files(self.connection, folder)
         self.connection.execute(_TABLES)
         found = self.connection.execute("SELECT version FROM schema").fetchone()
         if found is None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from member_client.detection.in_force import RunnablePattern
 from member_client.errors import InvalidInput
 from member_client.patterns.authoring import Reading, read, read_bytes
 from member_client.patterns.finding import listing
@@ -72,6 +73,11 @@ class Candidate:
     logic: Logic = field(repr=False)
     written_from: frozenset[str] = frozenset()
     threshold: Threshold | None = None
+
+    @property
+    def runnable(self) -> RunnablePattern:
+        """The pattern as `detect` would run it."""
+        return RunnablePattern(self.name, 0, self.name, self.title, "", self.logic, self.kind)
 
     @property
     def category(self) -> Category:

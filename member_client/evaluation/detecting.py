@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from member_client.detection.canonical import CLOSED
+from member_client.detection.canonical import CLOSED, keep_from_files
 from member_client.evaluation.candidates import Candidate
 from member_client.evaluation.matching import matching_events
 from member_client.evaluation.population import Integers
@@ -68,6 +68,7 @@ class PromptMatches:
                 }
             )
             with duckdb.connect(config=CLOSED) as connection:
+                keep_from_files(connection)
                 connection.register("prompts", table)
                 found = np.zeros(len(self._prompts.texts), dtype=np.bool_)
                 found[matching_events(connection, candidate.logic, "prompts")] = True
@@ -98,6 +99,7 @@ class Lab:
         self._attacks = tuple(leave_out)
         self._spilled = TemporaryDirectory(prefix="stillwatch-evaluate-")
         self._connection = duckdb.connect(config={**CLOSED, "temp_directory": self._spilled.name})
+        keep_from_files(self._connection)
         self._connection.execute("SET preserve_insertion_order = false")
         self._connection.register("log", world.requests)
         self._connection.execute("CREATE TABLE requests AS SELECT * FROM log")

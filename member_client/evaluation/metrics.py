@@ -103,7 +103,7 @@ class Outcome:
 
     def _innocents(self) -> dict[str, Any]:
         truth, flagged = self.truth, self.since < NEVER
-        listed = truth.kind == Kind.BATCH_LISTED
+        listed = truth.allowed
         heeded = flagged & ~np.isin(truth.org, truth.org[listed])  # an allow-list names organisations, and always wins
 
         def customers(among: NDArray[np.bool_]) -> int:
@@ -114,7 +114,7 @@ class Outcome:
             "batch_customers": customers(is_batch(truth.kind)),
             "batch_customers_flagged": customers(heeded & listed),
             "batch_customers_flagged_without_list": customers(flagged & listed),
-            "new_batch_customers_flagged": customers(flagged & (truth.kind == Kind.BATCH_NEW)),
+            "new_batch_customers_flagged": customers(flagged & is_batch(truth.kind) & ~listed),
         }
 
 
@@ -140,7 +140,7 @@ def side_by_side(worlds: Sequence[Outcome]) -> Outcome:
         truth.event_account[sent] - count + first for (truth, _, _, sent), first in zip(parts, firsts, strict=True)
     ]
     truth = Truth(
-        **{name: column(name) for name in ("names", "kind", "campaign", "cell", "org")},
+        **{name: column(name) for name in ("names", "kind", "campaign", "cell", "org", "allowed")},
         event_account=np.concatenate(sent_by),
         event_time=events("event_time"),
         event_campaign=events("event_campaign"),

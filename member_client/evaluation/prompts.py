@@ -49,6 +49,23 @@ def read_prompts(paths: Sequence[Path]) -> list[PromptFile]:
     return found
 
 
+def read_names(path: Path) -> frozenset[str]:
+    """Names of prompt files, one a line, with or without folders and endings; none stands for none.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    try:
+        if path.stat().st_size > MAX_LINE:
+            raise InvalidInput(f"{path} is too large a list", f"name files, in at most {MAX_LINE:,} bytes")
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror or error}", "check the file's name") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8", "write a name a line, as text") from error
+    return frozenset(_name(Path(line.strip())) for line in lines if line.strip())
+
+
 def _read(path: Path, name: str) -> PromptFile:
     prompts: list[str] = []
     broken = 0

@@ -35,11 +35,13 @@ class Source:
         first: position of the file's first prompt among all prompts.
         size: how many it has.
         batch: whether heavy batch customers use it.
+        allowed: whether those who do are on the allow-list; None leaves that to chance.
     """
 
     first: int
     size: int
     batch: bool
+    allowed: bool | None = None
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from member_client.detection.rows import template_of
+from member_client.errors import InvalidInput
 from member_client.evaluation.population import (
     ORDINARY,
     Accounts,
@@ -75,6 +76,7 @@ class Truth:
         campaign: position of the attack file of each account, -1 for none.
         cell: payment instrument within the campaign, -1 for accounts of none.
         org: organisation of each account, -1 for none.
+        allowed: whether each account is on the allow-list by itself; its organisation is with it.
         event_account: position of the account of each event, by `event.id`.
         event_time: microseconds since 1970 of each event.
         event_campaign: position of the attack file that the event's prompt is from, -1 for none.
@@ -85,6 +87,7 @@ class Truth:
     campaign: Integers
     cell: Integers
     org: Integers
+    allowed: NDArray[np.bool_]
     event_account: Integers
     event_time: Integers
     event_campaign: Integers
@@ -106,20 +109,37 @@ class World:
     truth: Truth
 
 
-def gather(attack: Sequence[PromptFile], benign: Sequence[PromptFile], batch: Sequence[PromptFile] = ()) -> Prompts:
+def gather(
+    attack: Sequence[PromptFile],
+    benign: Sequence[PromptFile],
+    batch: Sequence[PromptFile] = (),
+    allowed: Collection[str] | None = None,
+) -> Prompts:
     """Put all files together.
 
     Args:
         batch: benign files of heavy batch customers. Without any, the benign files whose name contains `batch` or
             begins with `eval_` are theirs; if there are none of these either, all are.
+        allowed: names of files whose batch customers are on the allow-list, and no others; None for four in five of
+            them, the established ones.
+
+    Raises:
+        InvalidInput: an allowed name is none of a file of batch customers.
     """
     ordinary = [(file, "batch" in file.name or file.name.startswith("eval_")) for file in benign]
     if batch:
         ordinary = [(file, False) for file, _ in ordinary] + [(file, True) for file in batch]
+    theirs = {file.name for file, is_batch in ordinary if is_batch} or {file.name for file, _ in ordinary}
+    for name in allowed or ():
+        if name not in theirs:
+            raise InvalidInput(
+                f"there are no batch customers of {name!r}", f"allow some of {', '.join(sorted(theirs))}"
+            )
     texts: list[str] = []
     sources: list[Source] = []
     for file, is_batch in [*ordinary, *((file, False) for file in attack)]:
-        sources.append(Source(len(texts), len(file.prompts), is_batch))
+        on_list = None if allowed is None else file.name in allowed
+        sources.append(Source(len(texts), len(file.prompts), is_batch, on_list))
         texts.extend(file.prompts)
     return Prompts(
         texts=pa.array(texts, pa.large_string()),
@@ -219,11 +239,32 @@ def _log(draw: np.random.Generator, accounts: Accounts, requests: Requests, prom
     }
     campaign = np.where(requests.attack[order], accounts.campaign[account], -1)
     truth = Truth(
-        of.names, accounts.kind, accounts.campaign, accounts.cell, accounts.org, account, FIRST_DAY + time, campaign
+        of.names,
+        accounts.kind,
+        accounts.campaign,
+        accounts.cell,
+        accounts.org,
+        _allowed(accounts, account, prompt, prompts.benign),
+        account,
+        FIRST_DAY + time,
+        campaign,
     )
     days = {"large-1": -200.0, "small-1": -150.0, "large-2": released}
     releases = {"model": list(days), "timestamp": [FIRST_DAY + int(day * DAY) for day in days.values()]}
     return World(pa.table(columns), pa.table(releases), prompt, truth)
+
+
+def _allowed(accounts: Accounts, account: Integers, prompt: Integers, sources: Sequence[Source]) -> NDArray[np.bool_]:
+    """The batch customers on the allow-list: the established ones, or those whose one file is named for it."""
+    if all(source.allowed is None for source in sources):
+        return np.asarray(accounts.kind == Kind.BATCH_LISTED)
+    named = np.zeros(len(prompt), dtype=np.bool_)
+    for source in sources:
+        if source.allowed:
+            named |= (prompt >= source.first) & (prompt < source.first + source.size)
+    found = np.zeros(len(accounts), dtype=np.bool_)
+    found[account[named]] = True
+    return found & is_batch(accounts.kind)
 
 
 class _Columns:

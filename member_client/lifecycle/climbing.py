@@ -25,6 +25,7 @@ from sharing_protocol.statements.handling import Marking, Severity
 
 GONE = frozenset(["withdrawn", "expired", "superseded"])
 """States of a record that it does not come back from."""
+_ID = "member--"
 RESUME = "a person takes it up again: `stillwatch policy resume PATTERN`"
 
 
@@ -278,8 +279,10 @@ def endorsements(facts: Facts, policy: Policy) -> frozenset[str]:
 
 
 def is_named(lab: str, name: str, listed: Iterable[str]) -> bool:
-    """Whether a list of names or ids has this lab in it."""
-    return any(one in (EVERYBODY, lab) or one.casefold() == name.casefold() for one in listed)
+    """Whether names or ids in a list are of this lab. What reads like an id is one, whatever labs call themselves."""
+    return any(
+        one in (EVERYBODY, lab) or (not one.startswith(_ID) and one.casefold() == name.casefold()) for one in listed
+    )
 
 
 def _up_to(highest: Stage, line: int, setting: str, text: str) -> Reason:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from member_client.errors import InvalidInput
+from member_client.patterns.leftovers import left_from_template
 from member_client.patterns.pattern_file import body_of, help_for, problem_with_dates, unknown_keys
 from member_client.patterns.yaml_document import MAX_BYTES, BadYaml, Position, YamlDocument, parse
 from sharing_protocol import statements, strict_json
@@ -82,11 +83,16 @@ class WrittenPattern:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What reading a file gave: the pattern, or what is wrong; in the order of the file."""
+    """What reading a file gave: the pattern, or what is wrong; in the order of the file.
+
+    Attributes:
+        warnings: what is sound, but must not be published.
+    """
 
     file: str
     pattern: WrittenPattern | None
     issues: tuple[FileIssue, ...]
+    warnings: tuple[FileIssue, ...] = ()
 
 
 def read(path: Path, now: datetime) -> Reading:
@@ -145,8 +151,12 @@ class _Check:
             if logic is not None:
                 self._check_content(content, logic)
                 pattern = WrittenPattern(self._name, digest, body, content, logic)
-        issues = tuple(sorted(dict.fromkeys(self._issues), key=lambda issue: (issue.line, issue.column)))
-        return Reading(self._name, None if issues else pattern, issues)
+        warnings = [
+            _issue(self._name, self._document.locate(path), f"{_place(path)} is still the template's", mend, "template")
+            for path, mend in left_from_template(self._value)
+        ]
+        issues = _in_order(self._issues)
+        return Reading(self._name, None if issues else pattern, issues, _in_order(warnings))
 
     def _add(self, path: str, what: str, mend: str, code: str) -> None:
         self._issues.append(_issue(self._name, self._document.locate(path), what, mend, code))
@@ -206,6 +216,16 @@ class _Check:
         except Refused as refused:
             if refused.code == "invalid_statement":  # failing tests are for `pattern test` to tell
                 self._add("method", refused.detail, help_for("method"), refused.code)
+
+
+def _in_order(issues: list[FileIssue]) -> tuple[FileIssue, ...]:
+    return tuple(sorted(dict.fromkeys(issues), key=lambda issue: (issue.line, issue.column)))
+
+
+def _place(path: str) -> str:
+    """What stands at a path, in words."""
+    names = {"logic": "this rule's title", "tests": "this test's name", "references": "this reference"}
+    return names.get(path.partition("[")[0], path)
 
 
 def _by_path(errors: list[ErrorDetails]) -> dict[str, ErrorDetails]:

@@ -114,6 +114,53 @@ def test_a_draft_is_measured_and_the_block_fits_the_file(
     assert "customer" not in block
 
 
+def test_a_revision_is_not_compared_with_its_own_record(
+    home: Path, command: Command, log: Path, tmp_path: Path
+) -> None:
+    draft = tmp_path / "mine.yaml"
+    exported = command("pattern", "export", TASKS, "--format", "pattern", "--home", home)
+    given = ("pattern", "backtest", draft, log, "--home", home)
+    for text, revises in (
+        (exported, ()),
+        (exported.replace("20 diverse", "20 new"), ()),
+        (exported.replace("title: Bootstrapped instructions", "title: Other", 1), ()),
+        (
+            exported.replace("Bootstrapped instructions", "Other").replace("20 diverse", "20 new"),
+            ("--revises", TASKS[9:]),
+        ),
+    ):
+        draft.write_text(text)
+        document = command.json(*given, *revises)
+        assert document["own_records"] == [TASKS]
+        assert document["known"]["patterns"] == 1
+        assert [one["id"] for one in document["known"]["overlaps"]] in ([GREETINGS], [])
+        said = command(*given, *revises)
+        assert f"its own record does not count as another pattern: {TASKS[9:17]} version 1" in said
+    document = command.json(*given)
+    assert (document["own_records"], document["known"]["patterns"]) == ([], 2)
+    assert "--revises goes with a pattern file" in command(
+        "pattern", "backtest", TASKS, log, "--revises", TASKS, "--home", home, code=2
+    )
+
+
+def test_a_file_over_named_logs_needs_no_home(
+    command: Command, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = tmp_path / "data"
+    monkeypatch.setenv("XDG_DATA_HOME", str(nowhere))
+    monkeypatch.delenv("STILLWATCH_HOME", raising=False)
+    draft = tmp_path / "mine.yaml"
+    draft.write_text(library.template(PatternKind.QUERY_PATTERN))
+    said = command("pattern", "backtest", draft, log)
+    assert "over 18 requests of 6 accounts" in said
+    assert "already known: not asked, as there is no home here" in said
+    document = command.json("pattern", "backtest", draft, log)
+    assert (document["known"], document["own_records"], document["requests"]) == (None, [], 18)
+    for needs in ([draft], [draft, log, "--revises", TASKS], [TASKS, log], [draft, log, "--home", nowhere]):
+        assert "error:" in command("pattern", "backtest", *needs, code=2)
+    assert not nowhere.exists()
+
+
 def test_legitimate_accounts_that_are_flagged_are_named_here_alone(
     home: Path, command: Command, log: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +227,20 @@ def test_what_cannot_be_done_is_said_before_logs_are_read(
         said = command("pattern", "backtest", *(str(one) for one in arguments), "--home", home, code=2)
         assert expected in said
         assert "Traceback" not in said
+
+
+def test_what_cannot_be_read_is_said_also_if_no_request_is_left(
+    home: Path, command: Command, log: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text(log.read_text().replace("+00:00", "").removesuffix("{broken"))
+    given = ("pattern", "backtest", TASKS, odd, "--home", home)
+    expected = "timestamp could not be read in 18 rows, where it counts as absent; the first has text of the form"
+    assert expected in command(*given)
+    assert expected in command(*given, "--measured")
+    assert expected in command(*given, "--since", "2026-01-01", code=2)
+    (told,) = command.json(*given)["unreadable"]
+    assert (told["field"], told["kind"]) == ("timestamp", "text of the form 9999-99-99T99:99:99")
 
 
 def test_what_could_not_match_is_not_measured(home: Path, command: Command, log: Path, tmp_path: Path) -> None:

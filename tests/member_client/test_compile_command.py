@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import duckdb
@@ -9,6 +10,7 @@ import pytest
 
 from member_client.cli.main import run
 from member_client.patterns import library
+from sharing_protocol.statements import PatternKind
 from tests.member_client.command import Command
 
 
@@ -63,6 +65,34 @@ def test_what_an_engine_cannot_say_exits_2_with_the_reason(
 def test_a_version_of_a_file_and_a_missing_file_exit_2(command: Command, pattern: Path) -> None:
     assert "versions" in command("compile", pattern, "--version", "1", code=2)
     assert "cannot read" in command("compile", "nothing.yaml", code=2)
+
+
+def test_what_is_no_file_and_no_id_has_a_hint(command: Command, tmp_path: Path) -> None:
+    said = command("compile", "self-instruct-bootstrapping", code=2)
+    assert "pattern new --from self-instruct-bootstrapping -o self-instruct-bootstrapping.yaml" in said
+    assert "is no file, and no record's id" in command("compile", "minee", code=2)
+    file = tmp_path / "mine.yaml"
+    said = command("detect", "log.jsonl", "--pattern", file, "--home", tmp_path, code=2)
+    assert f"`stillwatch pattern backtest {file} LOGS`" in said
+    assert "it is a starter" in command("detect", "log.jsonl", "--pattern", "self-chat-scripts", code=2)
+
+
+def test_what_could_drive_a_terminal_is_written_as_an_escape_there_and_exactly_in_a_file(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "odd.yaml"
+    text = library.template(PatternKind.QUERY_PATTERN)
+    hostile = "a\u202eb\u200bc"
+    odd.write_text(text.replace("          - continue the list of tasks", f"          - {hostile}"), encoding="utf-8")
+    piped = command("compile", odd)
+    assert hostile in piped
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = command("compile", odd)
+    assert r"a\u202eb\u200bc" in shown
+    assert not set(shown) & {"\u202e", "\u200b", "\x1b"}
+    out = tmp_path / "odd.sql"
+    command("compile", odd, "--output", out)
+    assert out.read_text(encoding="utf-8") == piped
 
 
 def test_what_stands_for_the_table_is_never_more_than_a_name(command: Command, pattern: Path) -> None:

@@ -99,10 +99,28 @@ def test_matches_are_written_for_their_owner_alone(
     }
     (tally,) = summary["patterns"]
     assert (tally["matches"], tally["accounts"], tally["undated"]) == (10, 2, 0)
+    assert (tally["first"], tally["first_time"]) == (int(YESTERDAY.timestamp()) * 1_000_000, YESTERDAY.isoformat())
+    assert tally["last_time"] == (YESTERDAY + timedelta(minutes=27)).isoformat()
     assert (summary["rows"], summary["broken_rows"]) == (30, 1)
     kept = boreal.home / "detections" / f"{summary['run']}.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert json.loads(kept.read_bytes())["patterns"] == summary["patterns"]
+
+
+def test_what_cannot_be_read_is_said_in_the_report_the_document_and_the_summary(boreal: Client, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps({"timestamp": 1_772_452_800_123, "account.id": "a", "prompt.text": BOOTSTRAP}))
+    said = boreal.run("detect", str(log), "--map", "org.id=customer")
+    assert "timestamp could not be read in 1 row, where it counts as absent; the first has a whole number" in said
+    assert 'hint: write timestamp = { column = "timestamp", unit = "ms" } in logs.toml' in said
+    assert "no row has the column 'customer', which org.id is mapped to" in said
+    assert "1772452800123" not in said
+    document = boreal.json("detect", str(log), "--map", "org.id=customer")
+    assert [(one["field"], one["rows"]) for one in document["unreadable"]] == [("timestamp", 1)]
+    assert document["columns_never_met"] == [{"field": "org.id", "column": "customer"}]
+    kept = json.loads((boreal.home / "detections" / f"{document['run']}.json").read_bytes())
+    assert kept["unreadable"] == document["unreadable"]
+    assert kept["columns_never_met"] == document["columns_never_met"]
 
 
 def test_broken_rows_are_named_and_fail_the_run_only_if_asked(boreal: Client, log: Path) -> None:

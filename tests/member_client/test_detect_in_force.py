@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from member_client.detection.in_force import RunnablePattern, why_not_runnable
+from member_client.detection.in_force import RunnablePattern, check_runnable, why_not_runnable
+from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import Category
 from sharing_protocol.pattern_logic.conditions import Condition, Not, PresenceTest, RegexTest
@@ -36,6 +37,8 @@ def nested(depth: int) -> Condition:
 )
 def test_what_the_engine_refuses_has_a_reason(condition: Condition, reason: str) -> None:
     assert reason in why_not_runnable(unchecked(condition))
+    with pytest.raises(InvalidInput, match="'odd' is not runnable on DuckDB"):
+        check_runnable(unchecked(condition))
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,4 @@ def test_patterns_of_every_category_can_run(category_and_field: tuple[str, str])
     category, field = category_and_field
     plain = pattern("plain", rule(s={f"{field}|contains": "river"}, category=category))
     assert why_not_runnable(plain) == ""
+    check_runnable(plain)

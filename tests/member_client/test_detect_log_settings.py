@@ -12,10 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from member_client.cli.reading_logs import sources_of
 from member_client.detection.canonical import request_fields
 from member_client.detection.log_settings import Column, Source, expanded, read_settings
 from member_client.detection.parquet_rows import parquet_batches
+from member_client.detection.unreadable import Readability
 from member_client.errors import InvalidInput
+from member_client.home import Home
 from sharing_protocol.pattern_logic.events import parse_time
 
 WHOLE = """
@@ -95,12 +98,34 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
         read_settings(tmp_path / "none.toml")
 
 
+def test_named_files_take_the_columns_of_the_source_that_lists_them_or_of_the_only_one(tmp_path: Path) -> None:
+    settings = tmp_path / "logs.toml"
+    settings.write_text(WHOLE)
+    for name in ("logs/a.jsonl", "archive/deep/c.csv", "more.csv", "other.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    home = Home(tmp_path / "nothing here")
+
+    def read(*names: str, mappings: tuple[str, ...] = ()) -> list[Source]:
+        return sources_of(home, [str(tmp_path / name) for name in names], settings, mappings)
+
+    customers = [one.columns.get("account.id") for one in read("more.csv", "logs/a.jsonl", "archive/deep/c.csv")]
+    assert customers == [None, Column("customer"), Column("customer")]
+    (mapped,) = read("logs/a.jsonl", mappings=("account.id=buyer",))
+    assert (mapped.columns["account.id"], mapped.columns["timestamp"].unit) == (Column("buyer"), "ms")
+    with pytest.raises(InvalidInput, match="2 sources, and none of them lists"):
+        read("other.jsonl")
+    settings.write_text(WHOLE.partition('[[source]]\nfiles = "more')[0])
+    assert [one.columns["account.id"] for one in read("other.jsonl")] == [Column("customer")]
+    assert sources_of(home, ["-"], settings, [])[0].columns["account.id"] == Column("customer")
+
+
 def read_by_sql(values: list[Any], kind: pa.DataType, column: Column) -> list[int | None]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "times.parquet"
         pq.write_table(pa.table({"timestamp": pa.array(values, kind)}), path)
         fields = request_fields(["timestamp"])
-        batches = list(parquet_batches(str(path), {"timestamp": column}, fields, 1, 0, lambda _: None))
+        batches = list(parquet_batches(str(path), {"timestamp": column}, fields, 1, 0, lambda _: None, Readability()))
     return [time for batch, _, _ in batches for time in batch.column("timestamp").to_pylist()]
 
 

@@ -17,7 +17,8 @@ from member_client.evaluation.chart import draw
 from member_client.evaluation.evaluating import Evaluation
 from member_client.evaluation.metrics import NEVER, Outcome, together
 from member_client.evaluation.population import Kind
-from member_client.evaluation.world import Settings, Truth, gather
+from member_client.evaluation.prompts import PromptFile
+from member_client.evaluation.world import Settings, Truth, build, gather, is_batch
 from member_client.patterns.library import starter_names
 from tests.member_client.worlds import attack_file, ordinary_files, write
 
@@ -60,6 +61,7 @@ def hand_made(since: dict[int, int]) -> Outcome:
         campaign=np.array([0, 0, 1, 1, -1, -1, -1, -1, -1]),
         cell=np.array([0, 1, 0, 0, -1, -1, -1, -1, -1]),
         org=np.array([-1, -1, -1, -1, 1, -1, 2, 2, 3]),
+        allowed=np.array([kind is Kind.BATCH_LISTED for kind in kinds]),
         event_account=np.array([0, 0, 1, 2, 3, 4, 6, 0]),
         event_time=np.array([1, 5, 2, 3, 4, 5, 6, 7]) * HOUR,
         event_campaign=np.array([0, 0, 0, 1, 1, -1, -1, -1]),
@@ -92,6 +94,31 @@ def test_an_allow_list_is_heeded_and_what_it_hid_is_told() -> None:
     assert total["batch_customers_flagged_without_list"] == 1
     assert total["new_batch_customers_flagged"] == 1
     assert total["ordinary_accounts_flagged_share"] == 0
+
+
+def test_an_allow_list_of_files_holds_their_customers_and_changes_no_traffic() -> None:
+    files = [*ordinary_files(60), PromptFile("eval_more", tuple(f"more of this {n}" for n in range(60)))]
+    settings = Settings(accounts=5, ordinary=200, days=2)
+    worlds = {
+        names: build(gather([attack_file(10)], files, (), names), settings)
+        for names in (None, frozenset(), frozenset({"eval_more"}), frozenset({"eval_more", "batch_labels"}))
+    }
+    truth = {names: world.truth for names, world in worlds.items()}
+    assert len({world.requests.column("prompt.text").to_pylist().__str__() for world in worlds.values()}) == 1
+    assert (truth[None].allowed == (truth[None].kind == Kind.BATCH_LISTED)).all()
+    assert not truth[frozenset()].allowed.any()
+    some, both = truth[frozenset({"eval_more"})], truth[frozenset({"eval_more", "batch_labels"})]
+    assert (both.allowed == is_batch(both.kind)).all()
+    assert 0 < some.allowed.sum() < both.allowed.sum()
+    sent = worlds[frozenset({"eval_more"})].requests.column("prompt.text").to_pylist()
+    of = dict(zip(some.event_account.tolist(), sent, strict=True))
+    assert all(of[number].startswith("more of this") for number in np.flatnonzero(some.allowed).tolist())
+    everybody = Outcome(some, ("harvest",), np.zeros(len(some.names), dtype=np.int64)).document()
+    assert everybody["batch_customers_flagged"] == 0
+    assert (
+        everybody["batch_customers_flagged_without_list"] + everybody["new_batch_customers_flagged"]
+        == everybody["batch_customers"]
+    )
 
 
 def test_patterns_together_flag_at_the_earliest() -> None:
@@ -189,7 +216,12 @@ def test_the_command_gives_the_same_json_twice(tmp_path: Path, capsys: pytest.Ca
         assert wanted | {"hours_to_detection"} <= set(part)
     assert set(report["by_pattern"]) == {"self-chat-scripts", "alpaca-wrapped-instructions"}
     assert run(arguments) == 0
-    assert "not found" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not found" in said
+    # also the patterns that found nothing
+    assert {"self-chat-scripts", "alpaca-wrapped-instructions"} <= {
+        line.split()[0] for line in said.splitlines() if line
+    }
 
 
 @pytest.mark.parametrize(
@@ -199,6 +231,8 @@ def test_the_command_gives_the_same_json_twice(tmp_path: Path, capsys: pytest.Ca
         (["--chart", "x.png"], "cannot draw"),
         (["--pattern", "nonesuch"], "no starter pattern"),
         (["--attack", "/nowhere.jsonl"], "cannot read"),
+        (["--allow-list", "/nowhere.txt"], "cannot read"),
+        (["--allow-list", __file__], "there are no batch customers of"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], says: str) -> None:

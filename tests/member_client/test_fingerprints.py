@@ -129,6 +129,9 @@ def test_status_shows_a_qr_code_that_says_the_fingerprint(tmp_path: Path, capsys
     assert make(tmp_path / "home", "--forum", FORUM, "--qr") == 0
     made = capsys.readouterr().out
     shown = Client(tmp_path / "home", capsys).run("status", "--qr")
+    assert "None" not in shown
+    assert "checkpoint age seconds  -\n" in shown
+    assert "checkpoint is fresh     no\n" in shown
     for printed in (made, shown):
         assert words_of(FORUM) in " ".join(printed.split())
         assert "█" in printed

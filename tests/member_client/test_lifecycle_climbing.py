@@ -172,6 +172,12 @@ def test_the_endorsement_of_a_lab_that_is_never_trusted_counts_for_nothing() -> 
     assert held(good(), policy, ENFORCING) == {"enforce.endorsements"}
 
 
+def test_a_lab_that_calls_itself_by_the_id_of_another_is_not_that_lab() -> None:
+    policy = policy_with(f'[trust]\nlabs = ["{AUTHOR}"]')
+    assert lived(good(), policy).stage is Stage.ENFORCE
+    assert lived(replace(good(), author="member--z", author_name=AUTHOR), policy).stage is Stage.SHADOW
+
+
 def test_own_patterns_need_no_trust_but_all_the_rest() -> None:
     own = replace(good(), author=HERE, author_name=NAMES[HERE])
     nobody = policy_with("[trust]\nlabs = []")

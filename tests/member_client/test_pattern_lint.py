@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -223,6 +224,33 @@ def test_a_starter_passes_lint_and_test(name: str) -> None:
     reading = lint(library.starter(name).text)
     assert reading.pattern is not None, [str(issue) for issue in reading.issues]
     assert reading.pattern.run_tests().passed
+    assert reading.warnings == ()
+
+
+@pytest.mark.parametrize("kind", list(PatternKind))
+def test_text_of_a_template_is_warned_of_where_it_stands(kind: PatternKind) -> None:
+    text = library.template(kind)
+    reading = lint(text)
+    lines = text.splitlines()
+    shown = {(warning.line, warning.what) for warning in reading.warnings}
+    for begins, what in (
+        ("title: ", "title is still the template's"),
+        ("description: ", "description is still the template's"),
+        ("  - title: ", "this rule's title is still the template's"),
+        ("  - name: ", "this test's name is still the template's"),
+    ):
+        places = [number for number, line in enumerate(lines, 1) if line.startswith(begins)]
+        places = [number for number in places if "paper or page" not in lines[number - 1]]
+        assert {(number, what) for number in places} <= shown
+    assert ("this reference is still" in str(reading.warnings)) == (kind is PatternKind.QUERY_PATTERN)
+    assert ("method.name is still" in str(reading.warnings)) == (kind is PatternKind.DETECTION_METHOD)
+    # without the word that warns of it, and in any other file, it is the template's all the same
+    (title,) = (warning for warning in lint(text.replace("Example: ", "")).warnings if "title is" in warning.what[:8])
+    assert title.mend == "say what your own pattern finds"
+
+
+def test_a_file_of_ones_own_is_not_warned_of() -> None:
+    assert lint(FILE).warnings == ()
 
 
 def test_the_format_page_explains_every_key() -> None:
@@ -237,6 +265,13 @@ def test_new_writes_a_template_that_lint_and_test_accept(tmp_path: Path, capsys:
     file = tmp_path / "mine.yaml"
     assert run(["pattern", "new", "behavioral-signature", "-o", str(file)]) == 0
     assert run(["pattern", "lint", str(file)]) == 0
+    said = capsys.readouterr()
+    assert f"{file}:6:1: title is still the template's; say what your own pattern finds [template]" in said.err
+    assert "nothing to mend but the template's text, before it is submitted" in said.out
+    assert run(["pattern", "lint", str(file), "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    assert document["ok"]
+    assert document["warnings"][0]["line"] == 6
     assert run(["pattern", "test", str(file)]) == 0
     capsys.readouterr()
     assert run(["pattern", "new", "query_pattern", "-o", str(file)]) == 2

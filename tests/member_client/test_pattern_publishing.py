@@ -175,7 +175,15 @@ def test_what_does_not_lint_or_fails_its_tests_is_not_submitted(
     change(file, "severity: high", "severity: huge")
     assert "'huge' is not a severity" in aurora.run("pattern", "submit", str(sound), str(file), code=2)
     file.write_text(library.template(PatternKind.QUERY_PATTERN))
-    assert "template" in aurora.run("pattern", "submit", str(sound), str(file), code=2)
+    assert "title is still the template's" in aurora.run("pattern", "submit", str(sound), str(file), code=2)
+    text = file.read_text().replace("Example: a request for a numbered list of unrelated training tasks", "Mine")
+    file.write_text(text)
+    said = aurora.run("pattern", "submit", "--dry-run", str(sound), str(file), code=2)
+    line = text.splitlines().index("description: |") + 1
+    assert (
+        f"nothing was submitted; the first: {file}:{line}:1: description is still the template's; say what it" in said
+    )
+    assert "this reference is still the template's; name a public source, or write references: []" in said
     assert forum[0].size() == size
 
 

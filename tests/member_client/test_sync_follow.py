@@ -24,7 +24,7 @@ from member_client.keystore import KeyStore
 from member_client.sync.following import SyncReport
 from member_client.sync.store import Store
 from member_client.sync.watching import LEAST_SECONDS, WAITING_SECONDS, watch
-from tests.forum import ForumInABox, pattern_body, running_hub
+from tests.forum import ForumInABox, pattern_body, running_hub, withdrawal_body
 from tests.member_client.follower import dump, entries_of, many_patterns
 from tests.member_client.lab_homes import make_home
 from tests.member_client.lying_hub import Answer, LyingHub
@@ -99,14 +99,19 @@ def test_what_is_published_is_stored_at_once(
 ) -> None:
     lab = box.admit("Aurora")
     home = make_home(tmp_path / "aurora", box, lab)
+    (home / "policy.toml").write_text("highest_stage = 'enforce'\n")
     follower = follow(home)
     first = follower.line()
     assert (first["status"], first["previous"], first["entries"]) == ("ok", 0, box.size())
     for number in range(3):
-        box.publish(lab, pattern_body(f"Pattern {number}"))
+        pattern, _ = box.publish(lab, pattern_body(f"Pattern {number}"))
         news = follower.line()
         assert (news["status"], news["new"], news["entries"]) == ("ok", 1, box.size())
         assert news["patterns_tried"] == {"passed": 1, "failed": 0}
+        assert [one["to"] for one in news["lifecycle"]["promoted"]] == ["shadow"]
+    box.publish(lab, withdrawal_body(box.reference(pattern)))
+    [fell] = follower.line()["lifecycle"]["demoted"]
+    assert (fell["id"], fell["from"], fell["to"]) == (pattern, "shadow", "retired")
     assert follower.end(how) == (0, "")
     store = Store(home / "store.sqlite")
     assert store.cursor == box.size()
