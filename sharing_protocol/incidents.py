@@ -17,8 +17,10 @@ Every lab that has followed the log as far computes the same one. The rules:
 5. What a reported key signed from its suspect index on has no effect, except that an incident stays opened.
 6. What has no effect is kept, with its reason. An act's own `valid_until` is about its text, not about its effect.
 
-Times are what authors say of themselves, as far as the hub's clock lets them; the order is the log's alone. So a due
-time counts from `created` of the act that brought the level in force, or by which the lab joined, whichever is later.
+Times are what authors say of themselves: the hub refuses those from the future, and nobody can see that one is from the
+past. So the order is the log's alone, and a statement counts as no earlier than any that had effect before it. A due
+time counts from when the act that brought the level in force was created, or the one by which the lab joined, if that
+was later.
 """
 
 from __future__ import annotations
@@ -221,6 +223,7 @@ class _Fold:
     def __post_init__(self) -> None:
         self.told = self.first.statement
         self.opener = self.told.author
+        self.latest = self.told.created
 
     # -- statements ----------------------------------------------------------------------------------------------
 
@@ -247,13 +250,14 @@ class _Fold:
         action, level, note = REVISION, None, None
         if isinstance(statement, IncidentAction):
             action, level, note = statement.body.action.value, statement.body.level, statement.body.note
-        before = self.level
+        before, moment = self.level, max(statement.created, self.latest)
         try:
-            self._check_any(one)
-            late = self._revise(statement) if isinstance(statement, Incident) else self._act(statement)
+            self._check_any(one, moment)
+            late = self._revise(statement) if isinstance(statement, Incident) else self._act(statement, moment)
         except _WithoutEffect as reason:
             self._step(one, action, level, note, without_effect=str(reason))
             return
+        self.latest = moment
         in_force = self.level if self.level != before else None
         self._step(one, action, level, note, in_force=in_force, late=late)
 
@@ -268,7 +272,7 @@ class _Fold:
             # It could not acknowledge anything meanwhile.
             self.joined[change.lab] = max(self.joined[change.lab], change.created)
 
-    def _check_any(self, one: Logged[Incident] | Logged[IncidentAction]) -> None:
+    def _check_any(self, one: Logged[Incident] | Logged[IncidentAction], moment: datetime) -> None:
         statement = one.statement
         about = (statement.id, self.first.entry)
         if isinstance(statement, IncidentAction):
@@ -279,7 +283,7 @@ class _Fold:
             raise _WithoutEffect("the key that signed it was reported compromised")
         if self.closed:
             raise _WithoutEffect("the incident was closed before")
-        if statement.created >= self.told.body.valid_until:
+        if moment >= self.told.body.valid_until:
             raise _WithoutEffect("the incident had expired")
 
     def _revise(self, statement: Incident) -> bool:
@@ -287,24 +291,24 @@ class _Fold:
         self._add(statement.body.patterns, [])
         return False
 
-    def _act(self, statement: IncidentAction) -> bool:
+    def _act(self, statement: IncidentAction, moment: datetime) -> bool:
         lab, body, late = statement.author, statement.body, False
         if body.action is Act.JOIN:
             if lab in self.joined:
                 raise _WithoutEffect("the lab had joined before")
-            self.joined[lab] = statement.created
+            self.joined[lab] = moment
         elif lab not in self.joined:
             raise _WithoutEffect("only labs that joined do this, and this one had not")
         elif body.action is Act.ESCALATE:
-            self._escalate(body.level, lab, statement.created)
+            self._escalate(body.level, lab, moment)
         elif body.action is Act.ACKNOWLEDGE:
-            late = self._acknowledge(body.level, lab, statement.created)
+            late = self._acknowledge(body.level, lab, moment)
         elif body.action is Act.CLOSE:
             self._close(lab)
         self._add(body.patterns, body.sightings)
         return late
 
-    def _escalate(self, level: str | None, lab: str, created: datetime) -> None:
+    def _escalate(self, level: str | None, lab: str, moment: datetime) -> None:
         if level is None:
             raise _WithoutEffect("it names no level")
         if level == self.level:
@@ -315,9 +319,9 @@ class _Fold:
             raise _WithoutEffect(f"levels never go down, and {self.level!r} was in force")
         if lab in self.asked.get(level, {}):
             raise _WithoutEffect(f"the lab had asked for level {level!r} before")
-        self._ask(level, lab, created)
+        self._ask(level, lab, moment)
 
-    def _acknowledge(self, level: str | None, lab: str, created: datetime) -> bool:
+    def _acknowledge(self, level: str | None, lab: str, moment: datetime) -> bool:
         if level is None:
             raise _WithoutEffect("it names no level")
         if level != self.level:
@@ -327,7 +331,7 @@ class _Fold:
             raise _WithoutEffect(f"the lab had acknowledged level {level!r} before")
         self.acknowledged.add(lab)
         by = self._due_by(lab)
-        return by is not None and created > by
+        return by is not None and moment > by
 
     def _close(self, lab: str) -> None:
         if lab != self.opener and self.opener not in self.inactive:
@@ -343,13 +347,13 @@ class _Fold:
     def _approvals(self, level: str) -> int:
         return self.levels[self._rank(level)].approvals if self.levels else 1
 
-    def _ask(self, level: str, lab: str, created: datetime) -> None:
+    def _ask(self, level: str, lab: str, moment: datetime) -> None:
         self.asked.setdefault(level, {})[lab] = None
         if len(self.asked[level]) >= self._approvals(level):
-            self._bring_in_force(level, lab, created)
+            self._bring_in_force(level, lab, moment)
 
-    def _bring_in_force(self, level: str, lab: str, created: datetime) -> None:
-        self.level, self.since, self.acknowledged = level, created, {lab}
+    def _bring_in_force(self, level: str, lab: str, moment: datetime) -> None:
+        self.level, self.since, self.acknowledged = level, moment, {lab}
         self.past_levels.append(level)
         rank = self._rank(level)
         self.asked = {name: labs for name, labs in self.asked.items() if self._rank(name) > rank}

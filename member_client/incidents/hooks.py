@@ -3,7 +3,7 @@
 [[webhook]]
 name = "pager"                                  # names it in `incident deliveries`
 url = "https://pager.example/hooks/stillwatch"  # plain http to this machine only
-ca_file = "/etc/ssl/lab-ca.pem"                 # left out: the certificates that httpx knows
+ca_file = "/etc/ssl/lab-ca.pem"                 # left out: the system's certificates
 events = ["escalated", "overdue"]               # left out: opened, escalated, overdue, closed
 levels = ["Act"]                                # left out: at every level, and at none
 
@@ -28,7 +28,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+import httpx
 
 from member_client.errors import InvalidInput
 from member_client.home import Home
@@ -41,7 +42,9 @@ MAX_RECIPIENTS = 50
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(r"[!#-'*+\-./-9=?A-Z^-~]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9.:-]{1,255}", re.ASCII)
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*|[0-9a-f:.]+", re.ASCII)
+_TARGET = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,19 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Webhook(Hook):
-    """An HTTP endpoint. The URL may hold a secret: only its host is ever shown."""
+    """An HTTP endpoint.
+
+    Attributes:
+        url: exactly as it is sent and signed. It may hold a secret: only its host is ever shown.
+    """
 
     url: str = field(repr=False)
 
     @property
     def where(self) -> str:
         """Where it goes, without what could be secret."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}"
+        parts = httpx.URL(self.url)
+        return f"{parts.scheme}://{parts.netloc.decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +254,16 @@ def _webhook(table: _Table, folder: Path) -> Webhook:
     url = table.text("url")
     table.end()
     try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises for what is no port
-    except ValueError:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
         raise ValueError("url is not a URL") from None
-    if parts.username is not None or parts.fragment or not parts.hostname or not url.isascii() or " " in url:
-        raise ValueError("url is not an absolute URL without user and fragment")
-    if parts.scheme != "https" and (parts.scheme, parts.hostname in _LOCAL) != ("http", True):
+    if parts.userinfo or parts.fragment or not _HOST.fullmatch(parts.host) or (parts.port or 1) > 65535:
+        raise ValueError("url is an absolute URL without user and fragment")
+    if not _TARGET.fullmatch(parts.raw_path):
+        raise ValueError("url has characters that have to be percent-encoded")
+    if parts.scheme != "https" and (parts.scheme, parts.host in _LOCAL) != ("http", True):
         raise ValueError("url begins with https://, or with http:// and is of this machine")
-    return Webhook(**common, url=url)
+    return Webhook(**common, url=f"{parts.scheme}://{(parts.netloc + parts.raw_path).decode()}")
 
 
 def _mailbox(table: _Table, folder: Path) -> Mailbox:

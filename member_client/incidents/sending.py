@@ -59,14 +59,19 @@ class Undelivered(Exception):
 class _Watch:
     """Holds the socket that the deadline shuts down."""
 
-    socket: socket.socket | None = None
     expired = False
+    _socket: socket.socket | None = None
+
+    def hold(self, held: socket.socket) -> None:
+        self._socket = held
+        if self.expired:
+            self.shut()
 
     def shut(self) -> None:
         self.expired = True
-        if self.socket is not None:
+        if self._socket is not None:
             with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -104,27 +109,31 @@ def send_to_webhook(
         try:
             status, retry_after = _post(hook, content, headers, watch)
         except (httpx.HTTPError, OSError) as error:
-            # Some of httpx's messages quote the URL, and that may hold a secret.
-            told = f"no answer within {deadline:.0f} s" if watch.expired else type(error).__name__
-            reason = error.__cause__ or error
-            if isinstance(reason, OSError | ssl.SSLError) and reason.strerror:
-                told = f"{told}: {reason.strerror}"
-            raise Undelivered(told) from error
+            raise Undelivered(f"no answer within {deadline:.0f} s" if watch.expired else _reason(error)) from error
     if not 200 <= status < 300:
         raise _refusal(status, _seconds(retry_after, now))
 
 
 def _post(hook: Webhook, content: bytes, headers: dict[str, str], watch: _Watch) -> tuple[int, str]:
     def trace(event: str, details: dict[str, Any]) -> None:
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.stream.complete"):
-            stream = details["return_value"]
-            watch.socket = stream.get_extra_info("socket")
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            watch.hold(details["return_value"].get_extra_info("socket"))
 
     with (
         httpx.Client(verify=_certificates(hook), timeout=WAIT_SECONDS, follow_redirects=False) as client,
         client.stream("POST", hook.url, content=content, headers=headers, extensions={"trace": trace}) as response,
     ):
         return response.status_code, response.headers.get("retry-after", "")
+
+
+def _reason(error: BaseException) -> str:
+    """Why there was no answer, as the operating system says it; httpx's own words may quote the URL, a secret."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{type(error).__name__}: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _certificates(hook: Webhook | Mailbox) -> ssl.SSLContext:
@@ -237,7 +246,7 @@ class _Bounded(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         """See `smtplib`; STARTTLS makes another socket, whose file is made here too."""
         if self.file is None and self.sock is not None:
-            self._watch.socket = self.sock
+            self._watch.hold(self.sock)
             self.file = _Replies(self.sock.makefile("rb"), self._take)
         return super().getreply()
 

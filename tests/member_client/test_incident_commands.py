@@ -183,7 +183,14 @@ def test_what_is_wrong_with_an_incident_is_said_before_it_is_signed(forum: Forum
         "no playbook": (*with_pattern, "--protocol", "playbook--00000000"),
         "too short an id": ("incident", "show", "inc"),
         "there is no incident": ("incident", "join", "00000000-0000"),
-        "looks like an e-mail address": ("incident", "open", *TOLD[:3], "Write to ann@corp.io", *TOLD[4:], *with_pattern[-3:]),
+        "looks like an e-mail address": (
+            "incident",
+            "open",
+            *TOLD[:3],
+            "Write to ann@corp.io",
+            *TOLD[4:],
+            *with_pattern[-3:],
+        ),
     }
     for told, command in refused.items():
         printed = aurora.run(*command, code=2)

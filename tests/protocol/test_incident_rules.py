@@ -185,6 +185,21 @@ def test_nothing_has_effect_after_the_expiry(log: IncidentLog) -> None:
     assert not log.timeline(end - timedelta(seconds=1)).expired
 
 
+def test_nobody_goes_back_behind_what_was_said_before(log: IncidentLog) -> None:
+    end = START + timedelta(days=30)
+    log.act(BOREAL, "update", at=minutes(500))
+    log.act(AURORA, "escalate", ALARM, at=minutes(-1000))
+    (due,) = log.timeline(minutes(501)).due
+    assert (due.by, due.overdue) == (minutes(530), False)
+    log.open(at=minutes(600), valid_until="2026-05-04T18:10:00Z")
+    log.act(CIRRUS, "update", at=end)
+    log.act(BOREAL, "acknowledge", ALARM, at=minutes(10))
+    assert (log.timeline().steps[-1].late, log.timeline().steps[-1].without_effect) == (True, "")
+    log.act(BOREAL, "update", at=minutes(609))
+    log.open(at=minutes(-5), valid_until="2026-05-04T18:05:00Z")
+    assert "expired" in log.denied(BOREAL, "update")
+
+
 def test_a_later_version_tells_it_better_and_lasts_longer(log: IncidentLog) -> None:
     log.open(title="Told better", severity="low", valid_until="2026-08-01T00:00:00Z", level=ALARM, protocol=None)
     log.act(BOREAL, "update", at=START + timedelta(days=60))

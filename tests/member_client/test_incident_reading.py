@@ -1,0 +1,103 @@
+"""The timeline as a member's store gives it: whatever came in which sync, and what reported keys signed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from member_client.errors import InvalidInput
+from member_client.incidents import incident_timeline, incident_timelines
+from sharing_protocol.incidents import Timeline
+from tests.member_client.lying_hub import LyingHub
+from tests.member_client.told_lab import HANDLING, KEYS, ToldLab
+from tests.protocol.forum_log import (
+    AURORA,
+    BOREAL,
+    FORUM,
+    PATTERN,
+    identifier,
+    pattern_body,
+    reason,
+    record_reference,
+    revoke_body,
+)
+from tests.protocol.response_bodies import playbook_body
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[ToldLab]:
+    with LyingHub([]) as hub:
+        told = ToldLab(tmp_path / "boreal", hub)
+        yield told
+        told.session.store.close()
+
+
+def seen(lab: ToldLab, incident: str) -> Timeline:
+    return incident_timeline(lab.session, incident, lab.session.now)
+
+
+def test_however_the_syncs_are_cut_the_timeline_is_the_same(lab: ToldLab, tmp_path: Path) -> None:
+    chance = random.Random(6)
+    lab.log.say("pattern", PATTERN, AURORA, pattern_body(), [KEYS[AURORA]])
+    pattern = record_reference(lab.log.head(PATTERN))
+    incident = lab.open(protocol=lab.protocol(), patterns=[pattern])
+    before = seen(lab, incident)
+    suspended: set[str] = set()
+    for _ in range(45):
+        who, action = chance.choice([AURORA, BOREAL]), chance.choice(["join", "update", "escalate", "acknowledge"])
+        if chance.random() < 0.1:
+            what = "reinstate" if who in suspended else "suspend"
+            suspended ^= {who}
+            lab.log.say(f"membership.{what}", who, FORUM, reason(), ["Ada", "Ben"])
+        elif who not in suspended:
+            level = chance.choice(["Watch", "Act", "Panic"]) if action in ("escalate", "acknowledge") else None
+            lab.act(incident, who, action, level)
+        lab.sync()
+        now = seen(lab, incident)
+        assert now.steps[: len(before.steps)] == before.steps
+        before = now
+    lab.sync()
+    at_once = ToldLab(tmp_path / "again", lab.hub)
+    at_once.log = lab.log
+    at_once.sync()
+    assert seen(at_once, incident) == seen(lab, incident)
+    assert len({step.without_effect for step in before.steps}) > 4
+    assert before.level == "Act"
+    at_once.session.store.close()
+
+
+def test_what_a_thief_did_is_undone_once_the_key_is_reported(lab: ToldLab) -> None:
+    incident = lab.open(level="Orange")
+    lab.act(incident, BOREAL, "join")
+    index = lab.log.size
+    lab.act(incident, AURORA, "escalate", "Red")
+    lab.act(incident, AURORA, "close")
+    assert (seen(lab, incident).state, seen(lab, incident).level) == ("closed", "Red")
+    lab.log.say("membership.revoke_key", AURORA, FORUM, revoke_body(KEYS[AURORA], index), ["Ada", "Ben"])
+    lab.sync()
+    found = seen(lab, incident)
+    assert (found.state, found.level) == ("open", "Orange")
+    assert [bool(step.without_effect) for step in found.steps] == [False, False, True, True]
+
+
+def test_a_playbook_of_another_kind_is_no_protocol(lab: ToldLab) -> None:
+    record = identifier("playbook", 0x701)
+    body = {**playbook_body(HANDLING), "kind": "revocation_procedure", "levels": []}
+    lab.log.say("playbook", record, AURORA, body, [KEYS[AURORA]])
+    incident = lab.open(protocol=record_reference(lab.log.head(record)))
+    assert seen(lab, incident).level is None
+    lab.act(incident, AURORA, "escalate", "Anything")
+    assert (seen(lab, incident).level, seen(lab, incident).due) == ("Anything", ())
+
+
+def test_all_incidents_are_listed_in_the_order_in_which_they_were_opened(lab: ToldLab) -> None:
+    opened = [lab.open(number) for number in (3, 1, 2)]
+    lab.open(1, title="Told better")
+    found = list(incident_timelines(lab.session, lab.session.now))
+    assert [one.id for one in found] == opened
+    assert found[1].title == "Told better"
+    with pytest.raises(InvalidInput, match="there is no incident"):
+        incident_timeline(lab.session, identifier("incident", 99), lab.session.now)
