@@ -14,8 +14,10 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_publishing import (
     LegalBasisOption,
     MarkingOption,
+    NoSyncOption,
     PurposeOption,
     ValidUntilOption,
+    bring_up_to_date,
     handling_options,
 )
 from member_client.decisions import allow_register, appeals
@@ -108,6 +110,7 @@ def decide(
     legal_basis: LegalBasisOption = "",
     valid_until: ValidUntilOption = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before publishing.")] = False,
+    no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -134,6 +137,7 @@ def decide(
         allow_register.add(register, wishes, who, now)
     if not as_json:
         _say(ruling, bool(allow_until))
+    bring_up_to_date(session, no_sync or not publish_it, as_json)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     prepared = prepare(session, register, ruling.entries, comment, handling) if upheld else []
     if not as_json:
@@ -146,7 +150,7 @@ def decide(
                 "lifted": list(ruling.lifted),
                 "spared": list(ruling.spared),
                 "allow": [{"kind": kind.value, "id": value, "until": allow_until} for kind, value in ruling.subjects],
-                "opinions": [one.document() for one in prepared],
+                "opinions": [one.body for one in prepared if one.body],
                 "published": published,
             }
         )
@@ -171,7 +175,7 @@ def _show(prepared: list[Prepared], number: int, publish_it: bool) -> None:
             say(f"no opinion on {one.pattern} version {one.version}: {one.why_not}", "yellow")
             continue
         say(f"{'would be published' if publish_it else 'ready to be published'}, signed, to all members:", "bold")
-        say(json.dumps(one.document(), ensure_ascii=False, indent=2))
+        say(json.dumps(one.body, ensure_ascii=False, indent=2))
         if not publish_it:
             say(f"publish it: stillwatch appeal decide {number} --upheld --reason … --publish")
 

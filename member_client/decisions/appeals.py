@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sqlite3 import Row
 from typing import Any
-from uuid import UUID
 
 from member_client.decisions.allow_list import AllowKind
 from member_client.decisions.model import Decision, State, SubjectKind, from_seconds, shown_id
@@ -236,7 +235,7 @@ _APPEALS = "SELECT a.*, d.id AS decision_id FROM appeals a LEFT JOIN decisions d
 def _appeal(row: Row) -> Appeal:
     return Appeal(
         row["number"],
-        shown_id(UUID(bytes=row["decision_id"])) if row["decision_id"] else "",
+        shown_id(row["decision_id"]) if row["decision_id"] else "",
         row["account"],
         from_seconds(row["opened"]),
         row["opened_by"],

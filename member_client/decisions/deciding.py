@@ -230,7 +230,7 @@ class _Batch:
                 len(matches),
                 first,
                 last,
-                json.dumps(_largest({}, matches)),
+                _numbers(_largest({}, matches)),
                 why,
                 needs,
             )
@@ -252,7 +252,7 @@ class _Batch:
                 len(matches),
                 first,
                 last,
-                json.dumps(_largest(json.loads(known["numbers"]), matches)),
+                _numbers(_largest(json.loads(known["numbers"]), matches)),
                 why,
                 needs,
                 known["number"],
@@ -342,6 +342,10 @@ class _Batch:
 def _span(matches: list[Match], *known: int | None) -> tuple[int | None, int | None]:
     times = [time for time in (*known, *(match.time for match in matches)) if time is not None]
     return (min(times), max(times)) if times else (None, None)
+
+
+def _numbers(largest: dict[str, float]) -> str:
+    return json.dumps(largest) if largest else "{}"
 
 
 def _largest(known: dict[str, float], matches: list[Match]) -> dict[str, float]:

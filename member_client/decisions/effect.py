@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from member_client.decisions.allow_list import Allowed
-from member_client.decisions.model import Action, State, Subject
+from member_client.decisions.model import Action, State
 from member_client.lifecycle.standing import Stage, Standing
 
 _ALLOWS = {Stage.FLAG: Action.FLAG, Stage.ENFORCE: Action.BLOCK}
@@ -28,7 +28,7 @@ class Circumstances:
         missing_approvals: how many it still needs.
         asked_for: what the policy asks for at this severity now.
         standing: of the very pattern version, None if it is not the newest one, or not known here.
-        subject: whom the decision is about; of a cluster's account, the cluster.
+        reached: whether the roll-out has come to the subject; see `in_roll_out`.
         allowed: the allow-list's entry that covers the subject or the account.
     """
 
@@ -37,7 +37,7 @@ class Circumstances:
     missing_approvals: int
     asked_for: Action
     standing: Standing | None
-    subject: Subject
+    reached: bool
     allowed: Allowed | None
     stopped: bool
 
@@ -52,16 +52,16 @@ def explained(now: Circumstances) -> tuple[str, ...]:
     return tuple(why for cap, why in _limits(now) if cap < now.action)
 
 
-def in_roll_out(entry: str, subject: Subject, share: int) -> bool:
-    """Whether a subject is among the first `share` per cent; one that is in at 1 % is in at 10 %.
+def in_roll_out(standing: Standing | None, subject: str) -> bool:
+    """Whether a subject is among those whom the roll-out has come to; one that is in at 1 % is in at 10 %.
 
     Args:
-        entry: hex entry hash of the pattern version.
+        subject: its id; of a cluster's account, the cluster's.
     """
-    if share <= 0 or share >= 100:
-        return share >= 100
-    digest = hashlib.sha256(bytes.fromhex(entry) + subject.id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest, "big") % 100 < share
+    if standing is None or not 0 < standing.share < 100:
+        return standing is not None and standing.share >= 100
+    digest = hashlib.sha256(bytes.fromhex(standing.entry) + subject.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest) % 100 < standing.share
 
 
 def _limits(now: Circumstances) -> Iterator[tuple[Action, str]]:
@@ -85,7 +85,7 @@ def _standing_allows(now: Circumstances) -> tuple[Action, str]:
     if standing is None:
         return Action.OBSERVE, "this pattern version is not the newest one known here"
     allows = _ALLOWS.get(standing.stage, Action.OBSERVE)
-    if standing.stage is Stage.ENFORCE and not in_roll_out(standing.entry, now.subject, standing.share):
+    if standing.stage is Stage.ENFORCE and not now.reached:
         return (
             Action.FLAG,
             f"the roll-out has come to {standing.share} % of the subjects, and this one is not among them",

@@ -12,11 +12,10 @@ from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from sqlite3 import Row
-from uuid import UUID
 
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import AllowList
-from member_client.decisions.effect import Circumstances, effective, explained
+from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.lab_policy import LabPolicy, lab_policy
 from member_client.decisions.model import ACTIONS, Action, Decision, State, Subject, SubjectKind, from_seconds, shown_id
 from member_client.decisions.register import APPROVED, NEEDS, SIZE, Register, moment
@@ -44,6 +43,7 @@ _MEMBERS = (
 )
 _CLUSTERS = f"{_OPEN} AND d.kind = 'cluster'"
 _READ = 10_000
+_KINDS = {kind.value: kind for kind in SubjectKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,14 @@ def effects(register: Register, policy: LabPolicy, allowed: AllowList, now: date
 def circumstances(decision: Decision, policy: LabPolicy, allowed: AllowList, now: datetime) -> Circumstances:
     """All that decides what a decision does now."""
     missing = decision.needs_approvals - len(decision.approved_by)
+    standing = policy.standings.get(decision.pattern_entry)
     return Circumstances(
         decision.action,
         decision.state,
         missing,
         policy.rules.action(Severity(decision.severity)),
-        policy.standings.get(decision.pattern_entry),
-        decision.subject,
+        standing,
+        in_roll_out(standing, decision.subject.id),
         allowed.covers_subject(decision.subject, now),
         policy.rules.stopped,
     )
@@ -172,19 +173,18 @@ def remember_enforced(register: Register, policy: LabPolicy, now: datetime) -> i
 def _acting(
     register: Register, query: str, policy: LabPolicy, allowed: AllowList, now: datetime
 ) -> Iterator[Effective]:
-    kinds = {kind.value: kind for kind in SubjectKind}
     for row, action in _effective_rows(register, query, policy, allowed, now):
         if action is Action.OBSERVE:
             continue
         if row["kind"] == "cluster" and allowed.covers(now, account=row["acts_on_id"]) is not None:
             continue
         yield Effective(
-            kinds[row["acts_on"]],
+            _KINDS[row["acts_on"]],
             row["acts_on_id"],
             action,
             datetime.fromtimestamp(row["expires"], UTC),
             _models(row["models"]),
-            shown_id(UUID(bytes=row["id"])),
+            shown_id(row["id"]),
             row["pattern_id"],
         )
 
@@ -194,24 +194,30 @@ def _effective_rows(
 ) -> Iterator[tuple[Row, Action]]:
     acting = [entry for entry, standing in policy.standings.items() if standing.stage in _ACTING]
     values = {**moment(policy.rules, now), "acting": json.dumps(acting)}
-    asked_for = {severity.value: policy.rules.action(severity) for severity in Severity}
-    kinds = {kind.value: kind for kind in SubjectKind}
+    covers_any = len(allowed) > 0
+    ruled: dict[tuple[object, ...], Action] = {}
     cursor = register.database.execute(query, values)
     while some := cursor.fetchmany(_READ):
         for row in some:
-            subject = Subject(kinds[row["kind"]], row["subject"])
-            missing = row["missing"]
-            found = Circumstances(
-                ACTIONS[row["action"]],
-                State.PROPOSED if missing > 0 else State.IN_FORCE,
-                missing,
-                asked_for[row["severity"]],
-                policy.standings.get(row["entry"]),
-                subject,
-                allowed.covers_subject(subject, now),
-                policy.rules.stopped,
-            )
-            yield row, effective(found)
+            entry, id_, missing = row["entry"], row["subject"], row["missing"]
+            standing = policy.standings.get(entry)
+            reached = in_roll_out(standing, id_)
+            found = allowed.covers_subject(Subject(_KINDS[row["kind"]], id_), now) if covers_any else None
+            key = row["action"], missing > 0, row["severity"], entry, reached, found is None
+            if key not in ruled:
+                ruled[key] = effective(
+                    Circumstances(
+                        ACTIONS[row["action"]],
+                        State.PROPOSED if missing > 0 else State.IN_FORCE,
+                        missing,
+                        policy.rules.action(Severity(row["severity"])),
+                        standing,
+                        reached,
+                        found,
+                        policy.rules.stopped,
+                    )
+                )
+            yield row, ruled[key]
 
 
 def _not_covered(same: list[Effective]) -> list[Effective]:

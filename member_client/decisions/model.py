@@ -149,9 +149,10 @@ def decision_uuid(entry: str, subject: Subject, follows: UUID | None) -> UUID:
     return uuid5(_NAMESPACE, "\0".join((entry, subject.kind.value, subject.id, follows.hex if follows else "")))
 
 
-def shown_id(number: UUID) -> str:
-    """As people write it."""
-    return f"{PREFIX}{number}"
+def shown_id(number: bytes) -> str:
+    """A decision's UUID as people write it."""
+    digits = number.hex()
+    return f"{PREFIX}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def from_seconds(seconds: int) -> datetime:

@@ -10,6 +10,8 @@ from typing import Any
 from member_client.decisions.appeals import measured
 from member_client.decisions.register import Register
 from member_client.errors import InvalidInput
+from member_client.patterns.submission import handling_of
+from member_client.publishing import Published
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
 
@@ -21,28 +23,15 @@ class Prepared:
     """An opinion that can be published.
 
     Attributes:
-        measured: reviewed, true_positives and method.
+        body: all that it says, as JSON; {} if it cannot be published.
         why_not: why it cannot be published, "" if it can.
     """
 
     pattern: str
     version: int
-    entry: str
-    measured: Mapping[str, Any] | None
-    comment: str
-    handling: Mapping[str, str]
     stored: StoredVersion | None
-    why_not: str
-
-    def document(self) -> dict[str, Any]:
-        """All that the opinion says, as JSON."""
-        return {
-            "pattern": {"id": self.pattern, "version": self.version, "entry": self.entry},
-            "verdict": VERDICT,
-            "measured": dict(self.measured) if self.measured else None,
-            "comment": self.comment or None,
-            **self.handling,
-        }
+    body: Mapping[str, Any]
+    why_not: str = ""
 
 
 def prepare(
@@ -56,35 +45,46 @@ def prepare(
 
     Args:
         entries: by entry hash the record's id and version.
-        handling: what the user said of it; the rest is the pattern's.
+        handling: what the user said of it; the rest is as the pattern says.
     """
-    found = []
-    for entry, (record, version) in entries.items():
-        stored = next((one for one in session.store.versions(id=record) if one.entry == entry), None)
-        why_not = ""
-        if stored is None:
-            why_not = "it is not in the log as far as it is known here"
-        elif stored.author == session.settings.member:
-            why_not = "it is this lab's own: revise or withdraw it"
-        counts = measured(register, entry)
-        if counts is None or counts["true_positives"] == counts["reviewed"]:
-            why_not = why_not or "no decision by it was found wrong"
-        found.append(Prepared(record, version, entry, counts, comment, handling, stored, why_not))
-    return found
+    return [
+        _prepared(session, register, entry, record, version, comment, handling)
+        for entry, (record, version) in entries.items()
+    ]
 
 
 def publish(session: Session, prepared: Prepared) -> dict[str, Any]:
-    """Sign and publish an opinion.
+    """Sign and publish an opinion; a second one revises the first.
 
     Raises:
         InvalidInput: this version of the program cannot.
         ClientError: see `publishing.publish`.
     """
     try:
-        publishing = import_module("member_client.feedback")
+        feedback = import_module("member_client.feedback")
     except ModuleNotFoundError as error:
-        raise InvalidInput("this version of Stillwatch publishes no opinions", "upgrade") from error
-    published = publishing.publish_opinion(
-        session, prepared.stored, VERDICT, prepared.measured, prepared.comment or None, dict(prepared.handling)
-    )
+        raise InvalidInput("this version of Stillwatch publishes no opinions", "upgrade; the ruling stands") from error
+    published: Published = feedback.publish_opinion(session, prepared.stored, dict(prepared.body))
     return {"id": published.id, "version": published.version, "index": published.index, "entry": published.entry}
+
+
+def _prepared(
+    session: Session,
+    register: Register,
+    entry: str,
+    record: str,
+    version: int,
+    comment: str,
+    handling: Mapping[str, str],
+) -> Prepared:
+    stored = next((one for one in session.store.versions(id=record) if one.entry == entry), None)
+    if stored is None:
+        return Prepared(record, version, None, {}, "it is not in the log as far as it is known here")
+    if stored.author == session.settings.member:
+        return Prepared(record, version, None, {}, "it is this lab's own: revise or withdraw it")
+    counts = measured(register, entry)
+    if counts is None or counts["true_positives"] == counts["reviewed"]:
+        return Prepared(record, version, None, {}, "no decision by it was found wrong")
+    reference = {"id": record, "version": version, "entry": entry}
+    said = {"pattern": reference, "verdict": VERDICT, "measured": counts, "comment": comment or None}
+    return Prepared(record, version, stored, {**handling_of(session, stored), **handling, **said})

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from member_client.decisions.model import (
     ACTIONS,
@@ -310,7 +309,7 @@ class Register:
             "SELECT name FROM approvals WHERE decision = ? AND action >= ? ORDER BY folded", (number, row["action"])
         )
         return Decision(
-            id=shown_id(UUID(bytes=row["id"])),
+            id=shown_id(row["id"]),
             subject=Subject(kind, row["subject"]),
             accounts=tuple(one["account"] for one in accounts),
             action=ACTIONS[row["action"]],
@@ -331,8 +330,8 @@ class Register:
             needs_approvals=row["needs"],
             approved_by=tuple(one["name"] for one in approvals),
             state=State(row["state"]),
-            follows=shown_id(UUID(bytes=row["follows"])) if row["follows"] else "",
-            superseded_by=shown_id(UUID(bytes=row["superseded_by"])) if row["superseded_by"] else "",
+            follows=shown_id(row["follows"]) if row["follows"] else "",
+            superseded_by=shown_id(row["superseded_by"]) if row["superseded_by"] else "",
         )
 
 

@@ -147,7 +147,7 @@ class Histories(RuleBasedStateMachine):
             where = self.standings[decision.pattern_entry]
             if one.action.enforces:
                 assert where.stage is Stage.ENFORCE
-                assert in_roll_out(where.entry, decision.subject, where.share)
+                assert in_roll_out(where, decision.subject.id)
                 assert len(self.approvals.get(decision.id, ())) >= self.lab_rules.needed(decision.action)
             else:
                 assert where.stage in (Stage.FLAG, Stage.ENFORCE)

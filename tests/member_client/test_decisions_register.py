@@ -31,7 +31,6 @@ from tests.member_client.decision_worlds import (
     START,
     acting,
     all_of,
-    digest,
     gathered,
     lab,
     line,
@@ -324,23 +323,26 @@ def test_nothing_is_stronger_than_the_weakest_of_all_that_decides(
 ) -> None:
     where = None if stage is None else standing(PATTERN, stage, share)
     allowed = entry(AllowKind.ACCOUNT, "a") if listed else None
-    subject = Subject(SubjectKind.ACCOUNT, name)
-    got = effective(Circumstances(action, state, missing, asked_for, where, subject, allowed, stopped))
-    why = explained(Circumstances(action, state, missing, asked_for, where, subject, allowed, stopped))
+    reached = in_roll_out(where, name)
+    got = effective(Circumstances(action, state, missing, asked_for, where, reached, allowed, stopped))
+    why = explained(Circumstances(action, state, missing, asked_for, where, reached, allowed, stopped))
     assert got <= action
     assert got <= asked_for
     assert bool(why) == (got < action)
     if missing or listed or stopped or not state.is_open or stage not in (Stage.FLAG, Stage.ENFORCE):
         assert got is Action.OBSERVE
-    elif stage is Stage.FLAG or not in_roll_out(PATTERN.entry, subject, share):
+    elif stage is Stage.FLAG or not reached:
         assert got == min(action, asked_for, Action.FLAG)
     else:
         assert got == min(action, asked_for)
 
 
 def test_a_roll_out_grows_over_the_same_subjects() -> None:
-    subjects = [Subject(SubjectKind.ACCOUNT, f"customer-{n}") for n in range(5_000)]
-    inside = {share: {one for one in subjects if in_roll_out(digest("p"), one, share)} for share in (0, 1, 10, 100)}
+    subjects = [f"customer-{n}" for n in range(5_000)]
+    inside = {
+        share: {one for one in subjects if in_roll_out(standing(PATTERN, share=share), one)}
+        for share in (0, 1, 10, 100)
+    }
     assert inside[0] == set()
     assert inside[1] < inside[10] < inside[100] == set(subjects)
     assert 25 <= len(inside[1]) <= 75
