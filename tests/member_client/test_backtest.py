@@ -23,10 +23,10 @@ from member_client.detection.detecting import Options
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.log_settings import Source
 from member_client.errors import InvalidInput
-from sharing_protocol.intervals import wilson
 from member_client.patterns.authoring import read_bytes
 from member_client.patterns.library import starter
 from member_client.patterns.yaml_writing import dump
+from sharing_protocol.intervals import wilson
 from sharing_protocol.pattern_logic.catalogue import Category
 from tests.member_client.detection_runs import pattern, run, write_json_lines
 from tests.pattern_logic.documents import correlation, rule
