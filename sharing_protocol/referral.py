@@ -231,6 +231,7 @@ class _Reading:
             if isinstance(one.statement, RecordStatement)
         ]
         self.suspect = frozenset(one.index for one in admitted if self._is_suspect(one))
+        self._by_reference = {(one.statement.id, one.statement.version, one.entry): one for one in self._logged}
         self._newest: dict[str, int] = {}
         for logged in self._logged:
             self._newest[logged.statement.id] = logged.statement.version
@@ -242,10 +243,10 @@ class _Reading:
         return [Logged(one.index, one.entry, one.statement) for one in self._logged if isinstance(one.statement, kind)]
 
     def version(self, kind: type[_R], reference: RecordReference) -> Logged[_R] | None:
-        wanted = (reference.id, reference.version, reference.entry)
-        return next(
-            (one for one in self.all(kind) if (one.statement.id, one.statement.version, one.entry) == wanted), None
-        )
+        one = self._by_reference.get((reference.id, reference.version, reference.entry))
+        if one is None or not isinstance(one.statement, kind):
+            return None
+        return Logged(one.index, one.entry, one.statement)
 
     def patterns(self, named: Iterable[RecordReference]) -> Iterator[PatternInCase]:
         for reference in named:

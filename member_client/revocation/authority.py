@@ -77,7 +77,13 @@ class Decided:
             decision = self._register.get(number, policy.rules, now)
             spared = frozenset(self._register.spared(number))
             allowed = allow_register.load(self._register, now)
-        return Judged(decision, _why_not(decision, *what_and_why(decision, policy, allowed, now)), spared, allowed, now)
+        return Judged(
+            decision,
+            why_decision_does_not(decision, *what_and_why(decision, policy, allowed, now)),
+            spared,
+            allowed,
+            now,
+        )
 
     def why_not(self, target: Target) -> str:
         """See `Authority`."""
@@ -127,7 +133,13 @@ class Judged:
         return (target.kind, target.id) == (self.decision.subject.kind, self.decision.subject.id)
 
 
-def _why_not(decision: Decision, action: Action, held_by: Sequence[str]) -> str:
+def why_decision_does_not(decision: Decision, action: Action, held_by: Sequence[str]) -> str:
+    """Why a decision ends nobody's access now, "" if it may.
+
+    Args:
+        action: what is in effect of it.
+        held_by: what holds it below what was decided.
+    """
     reasons = (
         (f"the decision is {decision.state}", not decision.state.is_open),
         (f"the decision is to {decision.action}, not to block", decision.action is not Action.BLOCK),

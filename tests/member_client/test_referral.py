@@ -11,13 +11,28 @@ from pathlib import Path
 import pytest
 
 from member_client.errors import InvalidInput
+from member_client.home import Home
+from member_client.referral.criteria import find
+from member_client.referral.selecting import cosigned_notes, select
 from member_client.referral.verifying import verify
+from member_client.session import Session
 from sharing_protocol.errors import Unproven
+from sharing_protocol.statements import voice_id
 from tests.member_client.command import Command
 from tests.member_client.follower import entries_of
 from tests.member_client.lying_hub import LyingHub
-from tests.member_client.referral_case import CRITERIA, INCIDENT, built, contents, eventful_case, read_home
-from tests.protocol.forum_log import AURORA, revoke_body
+from tests.member_client.referral_case import (
+    CRITERIA,
+    FAR,
+    INCIDENT,
+    PATTERN,
+    built,
+    contents,
+    eventful_case,
+    read_home,
+)
+from tests.protocol.forum_log import AURORA, BOREAL, handling, identifier, pattern_body, record_reference, revoke_body
+from tests.protocol.response_bodies import opinion_body
 
 LOG = eventful_case()
 ATTEST = ("--attest", "counsel agreed=General counsel, by memo of 1 March")
@@ -136,6 +151,27 @@ def test_cosignatures_of_members_are_in_it(tmp_path: Path, command: Command) -> 
     shown = command.json("referral", "verify", tmp_path / "case.zip", "--forum", log.fingerprint)
     assert len(shown["cosigned"]) == 1
     assert "cosigned by Boreal" in contents((tmp_path / "case.zip").read_bytes())["summary.md"].decode()
+
+
+def test_a_checkpoint_that_members_cosigned_is_taken_if_it_covers_all_of_the_case(tmp_path: Path) -> None:
+    log = eventful_case(evidence=["cosignatures"])
+    with LyingHub(entries_of(log)) as hub:
+        home, size = read_home(tmp_path / "lab", hub, log), log.size
+        hub.cosigned = [hub.checkpoint().decode()]  # with the log's own time, as a hub shows them
+        log.say("pattern", identifier("pattern", 0xA00), BOREAL, pattern_body(title="Later"), ["Boreal analyst"])
+        hub.entries = entries_of(log)
+        session = Session(Home(home))
+        session.catch_up()
+        selection = select(session, INCIDENT, find(session, CRITERIA), cosigned_notes(session))
+        assert selection.note.split("\n")[1] == str(size)
+        # Something that the case needs, later than what was cosigned: the package is not built without it.
+        voice = opinion_body(handling(valid_until=FAR), record_reference(log.head(PATTERN)))
+        log.say("opinion", voice_id("opinion", BOREAL, voice["pattern"]["entry"]), BOREAL, voice, ["Boreal analyst"])
+        hub.entries = entries_of(log)
+        session.catch_up()
+        selection = select(session, INCIDENT, find(session, CRITERIA), cosigned_notes(session))
+        assert selection.note.split("\n")[1] == str(size + 2)
+        session.store.close()
 
 
 def test_handing_it_over_adds_to_its_custody_and_changes_nothing_else(
