@@ -94,7 +94,7 @@ lock: ## Bring the lock files up to pyproject.toml (UPGRADE=1: and every pin to 
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install -qq uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--extra dev --extra embedded --extra gate --extra hub --extra keyring --extra traces \
+		--extra dev --extra embedded --extra gate --extra hub --extra keyring --extra referral --extra traces \
 		--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra hub --extra traces \
 		--custom-compile-command "make lock" --constraint requirements.lock \

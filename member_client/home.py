@@ -17,6 +17,8 @@ follow.lock      held by a sync that goes on for ever, also while it waits
 policy.toml      what other labs' patterns may do here; without it they are only observed
 lifecycle.sqlite how far each pattern has come here, its backtests, and the stop switch
 decisions.sqlite decisions, approvals, the allow-list and appeals
+referrals.jsonl  what this lab shared with an authority
+revocations/     whose access was ended, and given back
 """
 
 from __future__ import annotations

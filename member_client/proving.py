@@ -46,7 +46,7 @@ def _find(session: Session, record: str, version: int | None) -> tuple[int, str]
     kind, separator, _ = record.partition("--")
     if kind in _MEMBERSHIP and separator:
         return _find_membership(session, record, version), record
-    found = choose(resolve(session.store, record, kind if separator else "pattern"), version)
+    found = choose(resolve(session.store, record, kind.replace("-", "_") if separator else "pattern"), version)
     return found.index, found.author
 
 

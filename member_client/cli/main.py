@@ -44,6 +44,8 @@ _COMMANDS = {
     "campaign": "campaign:app",
     "playbook": "playbook:app",
     "incident": "incident:app",
+    "referral": "referral:app",
+    "revocation": "revocation:app",
     "key": "key:app",
     "policy": "policy:app",
     "witness": "witness:app",

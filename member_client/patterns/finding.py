@@ -85,12 +85,11 @@ def resolve(store: Store, text: str, kind: str = "pattern") -> list[StoredVersio
     Raises:
         InvalidInput: none, or more than one.
     """
-    prefix = text.removeprefix(f"{kind}--").lower()
+    head = f"{kind.replace('_', '-')}--"
+    prefix = text.removeprefix(head).lower()
     if len(prefix) < _SHORTEST_PREFIX:
         raise InvalidInput(f"{text!r} is too short an id", f"give at least {_SHORTEST_PREFIX} of its characters")
-    versions = [
-        version for version in store.versions(type=kind) if version.id.removeprefix(f"{kind}--").startswith(prefix)
-    ]
+    versions = [version for version in store.versions(type=kind) if version.id.removeprefix(head).startswith(prefix)]
     ids = list(dict.fromkeys(version.id for version in versions))
     if not ids:
         raise InvalidInput(f"there is no {kind} {text!r} here", "run `stillwatch sync`, or check the id")

@@ -1,0 +1,167 @@
+"""`stillwatch referral criteria`: when a lab may turn to an authority, and with what."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from member_client.cli import output
+from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.pattern_publishing import (
+    DryRunOption,
+    NoSyncOption,
+    bring_up_to_date,
+    published_document,
+    say_published,
+)
+from member_client.cli.pattern_writing import now, report_issues
+from member_client.errors import InvalidInput
+from member_client.patterns.finding import short_id
+from member_client.referral import criteria
+from member_client.referral.criteria_file import TEMPLATE_TITLE, WrittenCriteria, read, starter
+
+app = typer.Typer(help="When a lab may turn to an authority, and with what.", no_args_is_help=True)
+
+FileArgument = Annotated[Path, typer.Argument(help="A file with referral criteria.", show_default=False)]
+CriteriaId = Annotated[str, typer.Argument(help="The criteria's id, or the beginning of it.", show_default=False)]
+_INVALID = 2
+
+
+@app.command()
+def new(
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this new file.", metavar="FILE")] = None,
+) -> None:
+    """Print (or write) a commented file of criteria to start from."""
+    if out is None:
+        typer.echo(starter(), nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(starter())
+    except FileExistsError as error:
+        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
+    except OSError as error:
+        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    say(f"{out} written; edit it, then: stillwatch referral criteria lint {out}")
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="Files with referral criteria.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Check files; exits 2 if anything is to be mended."""
+    readings = [(file, read(file, now())) for file in files]
+    if as_json:
+        fields = ("line", "column", "what", "mend", "code")
+        output.print_json(
+            [
+                {
+                    "file": str(file),
+                    "ok": not reading.issues,
+                    "issues": [{name: getattr(issue, name) for name in fields} for issue in reading.issues],
+                }
+                for file, reading in readings
+            ]
+        )
+    else:
+        for file, reading in readings:
+            report_issues(reading.issues)
+            if not reading.issues:
+                say(f"{file}: fine", "green")
+    if any(reading.issues for _, reading in readings):
+        raise typer.Exit(_INVALID)
+
+
+@app.command()
+def submit(
+    file: FileArgument,
+    revise: Annotated[str, typer.Option(help="Publish it as the next version of these.", metavar="ID")] = "",
+    dry_run: DryRunOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    no_sync: NoSyncOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish criteria, signed, for every member to read and use."""
+    session = open_session(home)
+    written = _written(file)
+    if dry_run:
+        if as_json:
+            output.print_json({"file": str(file), "body": written.body})
+        else:
+            say(f"{file}: {written.content.title!r} would be published; nothing was sent", "green")
+        return
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise InvalidInput("nothing was published: nobody confirmed it", "look at --dry-run, then pass --yes")
+    if not yes and not typer.confirm(f"Publish {written.content.title!r} to all members?"):
+        raise InvalidInput("nothing was published")
+    bring_up_to_date(session, no_sync, as_json)
+    published = criteria.submit(session, written, revise)
+    if as_json:
+        output.print_json({"title": written.content.title} | published_document(published))
+    else:
+        say_published("", published, session)
+
+
+@app.command("list")
+def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List all criteria that labs have published."""
+    found = criteria.list_all(open_session(home))
+    if as_json:
+        output.print_json([criteria.summary(item) for item in found])
+        return
+    output.table(
+        ["id", "ver.", "title", "author", "state", "valid until"],
+        [
+            (
+                short_id(item.version.id),
+                item.version.version,
+                item.version.title,
+                item.author_name,
+                item.state,
+                item.version.valid_until[:10],
+            )
+            for item in found
+        ],
+    )
+
+
+@app.command()
+def show(
+    record_id: CriteriaId,
+    version: Annotated[int | None, typer.Option(help="By default the newest.", show_default=False)] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show criteria, whole."""
+    session = open_session(home)
+    found = criteria.document(session, criteria.find(session, record_id, version))
+    if as_json:
+        output.print_json(found)
+        return
+    body: dict[str, Any] = found["body"]
+    say(f"{body['title']} ({found['state']})", "bold")
+    say(f"{found['id']} version {found['version']}, by {found['author_name']}, entry {found['index']}")
+    for name in ("jurisdiction", "authority", "statute", "marking", "purpose", "legal_basis", "valid_until"):
+        say(f"{name.replace('_', ' ')}: {body[name]}")
+    say(body["description"])
+    rows = [
+        (one["name"], one["measure"], one["at_least"], "yes" if one["required"] else "no") for one in body["criteria"]
+    ]
+    output.table(["criterion", "measure", "at least", "required"], rows)
+    say(f"evidence: {', '.join(body['evidence'])}")
+
+
+def _written(file: Path) -> WrittenCriteria:
+    reading = read(file, now())
+    report_issues(reading.issues)
+    if reading.criteria is None:
+        hint = f"see `stillwatch referral criteria lint {file}`"
+        raise InvalidInput(f"{file} has {len(reading.issues)} thing(s) to mend", hint)
+    if reading.criteria.content.title.startswith(TEMPLATE_TITLE):
+        raise InvalidInput(f"{file} still has the starter's title", "say what your own criteria are for")
+    return reading.criteria

@@ -1,0 +1,165 @@
+"""Which entries of the log a package needs: the incident's, what they name, what was said of that, and who may sign.
+
+Of what has nothing to do with the incident, nothing is taken: whoever is shown a package has no business with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from member_client.errors import HubUnreachable, InvalidInput, RefusedByHub
+from member_client.incidents.reading import read_story
+from member_client.session import Session
+from member_client.sync.excerpts import Excerpts
+from member_client.sync.store import StoredVersion, state_of
+from sharing_protocol import notes
+from sharing_protocol.errors import Misbehaviour
+from sharing_protocol.log_excerpt import MAX_ENTRIES, LoggedEntry
+from sharing_protocol.notes import VerifierKey
+from sharing_protocol.record_proof import own_signatures
+from sharing_protocol.statements import RecordReference
+from sharing_protocol.trust import open_checkpoint
+from sharing_protocol.witnesses import all_witnesses, open_cosigned
+
+_MAX_NOTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a package is made of.
+
+    Attributes:
+        incident: its id.
+        criteria: the version that is in force.
+        note: the checkpoint with its cosignatures.
+        entries: by rising index, with their proofs in the checkpoint's tree.
+    """
+
+    incident: str
+    criteria: RecordReference
+    note: str
+    entries: tuple[LoggedEntry, ...]
+
+
+def select(session: Session, incident: str, criteria: StoredVersion, cosigned: Iterable[bytes] = ()) -> Selection:
+    """Choose the entries and the checkpoint.
+
+    Args:
+        incident: its id.
+        criteria: the version to hold it against.
+        cosigned: checkpoint notes by the hub with witnesses' cosignatures, not verified.
+
+    Raises:
+        InvalidInput: the criteria are not in force; not all of the log is here; it would be too much for a package.
+    """
+    store = session.store
+    trusted = store.trusted()
+    if trusted is None or store.cursor != trusted.checkpoint.size:
+        raise InvalidInput("not all of the log is stored here: the last sync was interrupted", "run `stillwatch sync`")
+    if (state := state_of(criteria, session.membership, session.now)) != "active":
+        raise InvalidInput(f"{criteria.id} version {criteria.version} is {state}", "use criteria that are in force")
+    chosen = _records(session, incident, criteria)
+    excerpts = Excerpts(store, trusted.checkpoint.size)
+    labs = {one.author for one in chosen} | {session.settings.member}
+    needed = {one.index for one in chosen} | set(excerpts.histories({session.forum.id, *labs}))
+    note, witnesses = _checkpoint(session, excerpts, max(needed), cosigned)
+    # A witness's own history is what says that the key in its cosignature is its own.
+    wanted = needed | {index for index in excerpts.histories(witnesses) if index < note.size}
+    if len(wanted) > MAX_ENTRIES:
+        raise InvalidInput(f"a package holds at most {MAX_ENTRIES:,} statements, and this takes {len(wanted):,}")
+    entries = tuple(Excerpts(store, note.size).logged(wanted))
+    return Selection(
+        incident,
+        RecordReference(id=criteria.id, version=criteria.version, entry=criteria.entry),
+        note.text,
+        entries,
+    )
+
+
+def cosigned_notes(session: Session) -> list[bytes]:
+    """What the hub shows of witnesses' cosignatures; nothing if it cannot be asked."""
+    try:
+        with session.connect(attempts=1) as hub:
+            return hub.cosigned_checkpoints()[:_MAX_NOTES]
+    except (HubUnreachable, RefusedByHub):
+        return []
+
+
+def _records(session: Session, incident: str, criteria: StoredVersion) -> list[StoredVersion]:
+    """The incident, its acts, what the timeline names, what came of that later, and what was said of it."""
+    store = session.store
+    story = read_story(session, incident)
+    told = story.timeline(session.now)
+    chosen = [criteria, *store.versions(id=incident), *store.versions(type="incident_action", refers_to=incident)]
+    if told.protocol is not None:
+        chosen += _from(store.versions(id=told.protocol.id), told.protocol, only=True)
+    for reference in (*told.patterns, *told.sightings):
+        chosen += _from(store.versions(id=reference.id), reference)
+        chosen += store.versions(type="withdrawal", refers_to=reference.id)
+    for reference in told.patterns:
+        for kind in ("opinion", "endorsement"):
+            for voice in store.versions(type=kind, refers_to=reference.id):
+                chosen += [voice, *store.versions(type="withdrawal", refers_to=voice.id)]
+    return list({one.index: one for one in chosen}.values())
+
+
+def _from(versions: Sequence[StoredVersion], reference: RecordReference, *, only: bool = False) -> list[StoredVersion]:
+    """The version that is meant, and those after it."""
+    return [
+        one for one in versions if one.version == reference.version or (one.version > reference.version and not only)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    text: str
+    size: int
+
+
+def _checkpoint(session: Session, excerpts: Excerpts, last: int, cosigned: Iterable[bytes]) -> tuple[_Chosen, set[str]]:
+    """The checkpoint that most witnesses vouch for, of those that cover all that is needed; the larger of two equals.
+
+    Returns:
+        The note with the log's own lines and those of the witnesses, and the ids of these labs.
+    """
+    logs, store = session.forum.logs, session.store
+    trusted = store.trusted()
+    assert trusted is not None  # noqa: S101 - the caller has asked
+    known = all_witnesses(session.membership)
+    best: tuple[int, int] = (-1, 0)
+    found: tuple[_Chosen, set[str]] | None = None
+    by_text: dict[str, list[bytes]] = {}
+    for data in [trusted.note.encode(), *cosigned]:
+        try:
+            checkpoint = open_checkpoint(data, logs).checkpoint
+        except Misbehaviour:
+            continue  # not vouched for, or not this log's: it is of no use here, and a sync is where it is examined
+        if last < checkpoint.size <= store.cursor and excerpts.tree.root(checkpoint.size) == checkpoint.root:
+            by_text.setdefault(checkpoint.text, []).append(data)
+    for same in by_text.values():
+        chosen, witnesses = _joined(session, same, known)
+        if (len(witnesses), chosen.size) > best:
+            best, found = (len(witnesses), chosen.size), (chosen, witnesses)
+    if found is None:
+        raise InvalidInput("the store's checkpoint does not cover its own entries", "run `stillwatch doctor`")
+    return found
+
+
+def _joined(session: Session, same: Sequence[bytes], known: Sequence[VerifierKey]) -> tuple[_Chosen, set[str]]:
+    """One note of notes of one checkpoint: the log's own two lines, and each witness's newest."""
+    logs = session.forum.logs
+    opened = max((open_checkpoint(data, logs) for data in same), key=lambda one: one.timestamp)
+    own = notes.parse(own_signatures(opened.note, logs.at(opened.checkpoint.size)).encode())
+    newest: dict[VerifierKey, tuple[int, notes.NoteSignature]] = {}
+    for line in {line: None for data in same for line in notes.parse(data).signatures}:
+        try:
+            times = open_cosigned(str(own.signed_by([line])).encode(), logs, known).times
+        except Misbehaviour:
+            continue  # whoever made that line, it vouches for nothing
+        for key, time in times.items():
+            if time > newest.get(key, (-1, line))[0]:
+                newest[key] = (time, line)
+    lines = [line for _, line in sorted(newest.values(), key=lambda one: one[1].line)]
+    note = own.signed_by(lines[: notes.MAX_NOTE_SIGNATURES - 2])
+    return _Chosen(str(note), opened.checkpoint.size), {key.name for key in newest}

@@ -1,0 +1,159 @@
+"""Whether access may be revoked by a decision, now: asked when a plan is made, and again before each account.
+
+It takes all of: the decision blocks and is in effect now, whatever held when the plan was made; as many people as the
+policy asks for have approved it, and at least one; the allow-list does not cover the account; no appeal left it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Protocol
+
+from member_client.decisions import allow_register
+from member_client.decisions.allow_list import AllowList
+from member_client.decisions.in_effect import what_and_why
+from member_client.decisions.lab_policy import lab_policy
+from member_client.decisions.model import Action, Decision, State, Subject, SubjectKind
+from member_client.decisions.register import Register, Wanted
+from member_client.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whose access a decision ends: an account, or an organisation; of a cluster each of its accounts."""
+
+    decision: str
+    kind: str
+    id: str
+
+
+class Authority(Protocol):
+    """Who says whether access may be revoked."""
+
+    def why_not(self, target: Target) -> str:
+        """Why it may not now, in words; "" if it may."""
+        ...
+
+
+class Decided:
+    """The lab's own decisions, as of the moment of each question."""
+
+    def __init__(self, session: Session) -> None:
+        """Open the register of the session's home; `close` it."""
+        self._session = session
+        self._register = Register.of(session.home)
+
+    def close(self) -> None:
+        """Close the register."""
+        self._register.close()
+
+    def find(self, ids: Sequence[str]) -> list[Decision]:
+        """The decisions that ids, or their beginnings, mean; each once.
+
+        Raises:
+            InvalidInput: one means none, or several.
+        """
+        now = self._session.now
+        rules = lab_policy(self._session, now).rules
+        numbers = dict.fromkeys(self._register.resolve(one) for one in ids)
+        return [self._register.get(number, rules, now) for number in numbers]
+
+    def all_approved(self) -> list[Decision]:
+        """Every decision in force that blocks and that somebody approved, the oldest first."""
+        now = self._session.now
+        rules = lab_policy(self._session, now).rules
+        wanted = Wanted(state=State.IN_FORCE.value, action=Action.BLOCK.value)
+        found = [one for one in self._register.find(wanted, rules, now) if one.approved_by]
+        return found[::-1]
+
+    def judge(self, decision_id: str) -> Judged:
+        """Everything that decides about a decision's accounts, as of now."""
+        now = self._session.now
+        policy = lab_policy(self._session, now)
+        number = self._register.resolve(decision_id)
+        with self._register.reading():
+            decision = self._register.get(number, policy.rules, now)
+            spared = frozenset(self._register.spared(number))
+            allowed = allow_register.load(self._register, now)
+        return Judged(
+            decision,
+            why_decision_does_not(decision, *what_and_why(decision, policy, allowed, now)),
+            spared,
+            allowed,
+            now,
+        )
+
+    def why_not(self, target: Target) -> str:
+        """See `Authority`."""
+        return self.judge(target.decision).why_not(target)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A decision at one moment.
+
+    Attributes:
+        held_by: why nobody's access may be revoked by it, "" if it may.
+    """
+
+    decision: Decision
+    held_by: str
+    spared: frozenset[str]
+    allowed: AllowList
+    now: datetime
+
+    def targets(self) -> list[Target]:
+        """Whom it is about, whether or not their access may be revoked."""
+        kind = SubjectKind.ACCOUNT.value if self._is_cluster else self.decision.subject.kind.value
+        ids = sorted(self.decision.accounts) if self._is_cluster else [self.decision.subject.id]
+        return [Target(self.decision.id, kind, one) for one in ids]
+
+    def why_not(self, target: Target) -> str:
+        """Why the access of one of its targets may not be revoked, "" if it may."""
+        if self.held_by:
+            return self.held_by
+        if not self._is_about(target):
+            return "the decision is not about it"
+        if target.id in self.spared:
+            return "an appeal left it out of the decision"
+        entry = self.allowed.covers_subject(Subject(SubjectKind(target.kind), target.id), self.now)
+        return f"on the allow-list: {entry}" if entry is not None else ""
+
+    @cached_property
+    def _accounts(self) -> frozenset[str]:
+        return frozenset(self.decision.accounts)
+
+    @property
+    def _is_cluster(self) -> bool:
+        return self.decision.subject.kind is SubjectKind.CLUSTER
+
+    def _is_about(self, target: Target) -> bool:
+        if target.decision != self.decision.id:
+            return False
+        if self._is_cluster:
+            return target.kind == SubjectKind.ACCOUNT and target.id in self._accounts
+        return (target.kind, target.id) == (self.decision.subject.kind, self.decision.subject.id)
+
+
+def why_decision_does_not(decision: Decision, action: Action, held_by: Sequence[str]) -> str:
+    """Why a decision ends nobody's access now, "" if it may.
+
+    Args:
+        action: what is in effect of it.
+        held_by: what holds it below what was decided.
+    """
+    reasons = (
+        (f"the decision is {decision.state}", not decision.state.is_open),
+        (f"the decision is to {decision.action}, not to block", decision.action is not Action.BLOCK),
+        ("nobody has approved the decision", not decision.approved_by),
+        (
+            f"only {len(decision.approved_by)} of {decision.needs_approvals} have approved the decision",
+            len(decision.approved_by) < decision.needs_approvals,
+        ),
+        (f"what is in effect is to {action}: {'; '.join(held_by)}", action is not Action.BLOCK),
+        (f"the decision is about {', '.join(decision.models)} only, not about all access", bool(decision.models)),
+    )
+    return next((words for words, holds in reasons if holds), "")
