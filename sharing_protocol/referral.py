@@ -272,7 +272,12 @@ class _Reading:
             withdrawn=said.id in self._withdrawn,
             suspect=one.index in self.suspect,
             lab_active=author is not None and author.status is Status.ACTIVE,
+            of_own=said.author == self._author_of(said.body.pattern.id),
         )
+
+    def _author_of(self, record: str) -> str:
+        """The author of every version of a record; "" if none is in the case."""
+        return next((one.statement.author for one in self._logged if one.statement.id == record), "")
 
     def _state(self, one: Logged[Pattern]) -> str:
         pattern = one.statement

@@ -29,7 +29,7 @@ _MEMORY = "512MB"
 _COLUMNS = {
     **dict.fromkeys(("id", "pattern", "entry", "title", "severity", "account.id", "org.id", "network.ip"), "VARCHAR"),
     "version": "BIGINT",
-    **dict.fromkeys(("timestamp", "window", "cluster", "numbers"), "JSON"),
+    **dict.fromkeys(("timestamp", "window", "cluster", "whose", "numbers"), "JSON"),
 }
 _QUERY = """
 WITH found AS (
@@ -38,7 +38,7 @@ WITH found AS (
         (cluster->>'$.key_kind') || ':' || (cluster->>'$.key') AS key
     FROM read_json($file, format = 'newline_delimited', columns = {columns})
 )
-SELECT id, pattern, version, entry, title, severity, "timestamp", "window", cluster, numbers, "account.id",
+SELECT id, pattern, version, entry, title, severity, "timestamp", "window", cluster, whose, numbers, "account.id",
     organisation, address,
     CASE WHEN key IS NOT NULL THEN 'cluster'
         WHEN $organisations AND organisation IS NOT NULL THEN 'organisation'
@@ -62,6 +62,7 @@ class _Line(NamedTuple):
     timestamp: str | None
     window: str | None
     cluster: str | None
+    whose: str | None
     numbers: str | None
     account: str | None
     organisation: str | None
@@ -202,6 +203,10 @@ def _add(row: _Line, gathered: Gathered | None) -> None:
             gathered.facts.add((row.account, AllowKind.ORGANISATION, row.organisation))
         if row.address:
             gathered.facts.add((row.account, AllowKind.NETWORK, row.address))
+    for owner in json.loads(row.whose) if row.whose is not None else ():
+        account = str(owner["account.id"])
+        gathered.facts |= {(account, AllowKind.ORGANISATION, str(one)) for one in owner["org.id"]}
+        gathered.facts |= {(account, AllowKind.NETWORK, str(one)) for one in owner["network.ip"]}
 
 
 def _pattern(row: _Line) -> SeenPattern:

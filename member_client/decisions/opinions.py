@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from member_client.decisions.appeals import measured
 from member_client.decisions.register import Register
 from member_client.errors import InvalidInput
+from member_client.feedback import publish_opinion
 from member_client.patterns.submission import handling_of
-from member_client.publishing import Published
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
 
@@ -57,14 +56,11 @@ def publish(session: Session, prepared: Prepared) -> dict[str, Any]:
     """Sign and publish an opinion; a second one revises the first.
 
     Raises:
-        InvalidInput: this version of the program cannot.
         ClientError: see `publishing.publish`.
     """
-    try:
-        feedback = import_module("member_client.feedback")
-    except ModuleNotFoundError as error:
-        raise InvalidInput("this version of Stillwatch publishes no opinions", "upgrade; the ruling stands") from error
-    published: Published = feedback.publish_opinion(session, prepared.stored, dict(prepared.body))
+    if prepared.stored is None:
+        raise InvalidInput(f"nothing can be said of {prepared.pattern}: {prepared.why_not}")
+    published = publish_opinion(session, prepared.stored, dict(prepared.body))
     return {"id": published.id, "version": published.version, "index": published.index, "entry": published.entry}
 
 

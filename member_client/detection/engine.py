@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_LINE, batch_schema, request_fields
-from member_client.detection.findings import SAMPLES, Finding, Moment, shown_time
+from member_client.detection.findings import SAMPLES, WHOSE, Finding, Moment, shown_time
 from member_client.detection.hits import Hits, NumberedRule, fields_kept, numbered_rules
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import literal, quoted
@@ -113,7 +113,7 @@ class Engine:
                 self._rules += numbered_rules(pattern, position, numbers)
         self._kept = fields_kept([one.logic for one in requests], self._rules)
         self._hits = Hits(self._connection, self._rules, self._kept)
-        needed = {"timestamp", "account.id"}.union(*(one.logic.required_fields for one in requests))
+        needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in requests))
         self.fields = request_fields(None if self._over_windows else needed)
         self._segment: _Segment | None = None
 
@@ -205,7 +205,8 @@ class Engine:
             f"""
             WITH event AS (
               SELECT event_id, any_value(identity) AS identity, any_value("event.file") AS file,
-                any_value("event.line") AS line, any_value("timestamp") AS t, any_value("account.id") AS account
+                any_value("event.line") AS line, any_value("timestamp") AS t, any_value("account.id") AS account,
+                any_value("org.id") AS organisation, any_value("network.ip") AS address
                 {"".join(f", any_value({name}) AS {name}" for name in groups)}
               FROM pattern_hits GROUP BY event_id
             ), trail AS (
@@ -214,6 +215,7 @@ class Engine:
               FROM event WHERE t IS NOT NULL
             )
             SELECT fired.window_value, fired.window_start, fired.window_end, identity, file, line, t, account,
+              organisation, address,
               list_filter(recent, lambda one: one.t > fired.window_start) AS recent
               {"".join(f", {one}" for one in groups)}
             FROM fired JOIN trail USING (event_id)
@@ -222,8 +224,8 @@ class Engine:
             """,  # noqa: S608 - names of the catalogue
         )
         for some in rows:
-            for value, start, end, identity, file, line, time, account, recent, *group in some:
-                moment = Moment(Place(file, line), shown_time(time), time, account)
+            for value, start, end, identity, file, line, time, account, organisation, address, recent, *group in some:
+                moment = Moment(Place(file, line), shown_time(time), time, account, organisation, address)
                 named = dict(zip(correlation.group_by, group, strict=True))
                 window = MatchedWindow(named, measured(correlation, value), start, end)
                 yield firing(pattern, correlation, identity, moment, window, recent)
@@ -295,7 +297,7 @@ def sent_since(batch: pa.RecordBatch, since: int | None) -> pa.RecordBatch:
 def request_finding(pattern: RunnablePattern, rule: NumberedRule, identity: str, row: Mapping[str, Any]) -> Finding:
     """A match of a single request, from its row of the hits."""
     time = row["timestamp"]
-    moment = Moment(Place(row[EVENT_FILE], row[EVENT_LINE]), shown_time(time), time, row["account.id"])
+    moment = Moment(Place(row[EVENT_FILE], row[EVENT_LINE]), shown_time(time), time, *(row[name] for name in WHOSE))
     numbers = {name: row[name] for name in rule.shows if row[name] is not None}
     return Finding(pattern, rule.name, moment, (identity, row[EVENT_LINE]), numbers)
 

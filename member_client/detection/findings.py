@@ -26,13 +26,15 @@ from sharing_protocol.pattern_logic import MatchedWindow
 FORMAT = 1
 SAMPLES = 5
 """Requests named for a match of a window."""
+WHOSE = ("account.id", "org.id", "network.ip")
+"""Fields of a request that say whose it is: allow-lists go by them."""
 
 _PARQUET = {
     **dict.fromkeys(("id", "pattern"), "VARCHAR"),
     "version": "BIGINT",
-    **dict.fromkeys(("entry", "title", "severity", "rule", "timestamp", "account.id", "file"), "VARCHAR"),
+    **dict.fromkeys(("entry", "title", "severity", "rule", "timestamp", *WHOSE, "file"), "VARCHAR"),
     "line": "BIGINT",
-    **dict.fromkeys(("window", "cluster", "numbers", "samples"), "JSON"),
+    **dict.fromkeys(("window", "cluster", "whose", "numbers", "samples"), "JSON"),
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,13 +46,24 @@ class Moment:
     Attributes:
         timestamp: as the row writes it, None if it cannot be read.
         time: the same as microseconds since 1970.
-        account: `account.id`, if it is text.
+        account, organisation, address: `account.id`, `org.id` and `network.ip`, if they are text.
     """
 
     place: Place
     timestamp: Any
     time: int | None
     account: str | None
+    organisation: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What else is known of an account in a window: some of its organisations and addresses."""
+
+    account: str
+    organisations: tuple[str, ...]
+    addresses: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -90,6 +103,7 @@ class Finding:
         span: of an account or cluster window: start and end, microseconds since 1970.
         cluster: key and kind of a cluster.
         accounts: of a cluster, all of them.
+        owners: of the accounts in a window, as far as their requests say whose they are.
         samples: some of the requests, the latest or first ones.
     """
 
@@ -103,6 +117,7 @@ class Finding:
     cluster: Mapping[str, str] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     samples: tuple[Place, ...] = ()
+    owners: tuple[Owner, ...] = ()
 
     @property
     def id(self) -> str:
@@ -210,6 +225,8 @@ def detection_line(found: Finding) -> str:
         "rule": found.rule,
         "timestamp": moment.timestamp,
         "account.id": moment.account,
+        **({} if moment.organisation is None else {"org.id": moment.organisation}),
+        **({} if moment.address is None else {"network.ip": moment.address}),
         "file": moment.place.file,
         "line": moment.place.line,
     }
@@ -224,6 +241,11 @@ def detection_line(found: Finding) -> str:
         document["window"] = {"start": found.span[0] / 1_000_000, "end": found.span[1] / 1_000_000}
     if found.cluster:
         document["cluster"] = {**found.cluster, "accounts": list(found.accounts)}
+    if found.owners:
+        document["whose"] = [
+            {"account.id": one.account, "org.id": list(one.organisations), "network.ip": list(one.addresses)}
+            for one in found.owners
+        ]
     if found.numbers:
         document["numbers"] = dict(found.numbers)
     if found.samples:

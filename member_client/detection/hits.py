@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
+from member_client.detection.findings import WHOSE
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.literals import required
 from member_client.detection.parquet_rows import quoted
@@ -76,7 +77,7 @@ def numbered_rules(
 
 def fields_kept(logics: Sequence[Logic], rules: Sequence[NumberedRule]) -> tuple[Field, ...]:
     """The fields of a request that correlations and reports need of a hit."""
-    kept = {"timestamp", "account.id"}.union(*(rule.shows for rule in rules))
+    kept = {"timestamp", *WHOSE}.union(*(rule.shows for rule in rules))
     for logic in logics:
         if logic.category is Category.REQUEST:
             for correlation in logic.correlations:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_LINE, request_fields
 from member_client.detection.engine import Coverage, sent_since
-from member_client.detection.findings import Finding, Moment, shown_time
+from member_client.detection.findings import WHOSE, Finding, Moment, shown_time
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.running import Detection
 from sharing_protocol.pattern_logic import MatchedWindow
@@ -24,7 +24,7 @@ class ReferenceEngine:
     def __init__(self, patterns: Sequence[RunnablePattern], since: int | None = None) -> None:
         self.coverage = Coverage()
         self.patterns = [one for one in patterns if one.logic.category is Category.REQUEST]
-        needed = {"timestamp", "account.id"}.union(*(one.logic.required_fields for one in self.patterns))
+        needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in self.patterns))
         self.fields = request_fields(needed)
         self._times = [entry.name for entry in self.fields if entry.type is FieldType.TIME]
         self._since = since

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from member_client.detection.findings import Counter, Moment, Tally
+from member_client.detection.findings import WHOSE, Counter, Moment, Tally
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.request_logs import BrokenRow, Place, Row
 from member_client.detection.rows import BadRow, Fields, event_fields, template_of
@@ -133,8 +133,7 @@ class _Correlated:
 
 
 def _moment(file: str, line: int, fields: Mapping[str, Any]) -> Moment:
-    timestamp, account = fields.get("timestamp"), fields.get("account.id")
+    timestamp = fields.get("timestamp")
     time = parse_time(timestamp)
-    return Moment(
-        Place(file, line), None if time is None else timestamp, time, account if isinstance(account, str) else None
-    )
+    whose = (value if isinstance(value := fields.get(name), str) else None for name in WHOSE)
+    return Moment(Place(file, line), None if time is None else timestamp, time, *whose)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
 from member_client.detection.engine import Coverage, firing, request_finding
-from member_client.detection.findings import SAMPLES, Finding, Moment, shown_time
+from member_client.detection.findings import SAMPLES, WHOSE, Finding, Moment, shown_time
 from member_client.detection.hits import NumberedRule, fields_kept
 from member_client.detection.in_force import NotRunnable, RunnablePattern, Selection
 from member_client.detection.literals import Required, required
@@ -141,7 +141,7 @@ class SparkEngine:
                 self._rules.append(NumberedRule(number, position, rule.name, rule.emits, done.where, rule.condition))
         self._needed = {rule.number: need for rule in self._rules if (need := required(rule.condition)) is not None}
         self._kept = fields_kept([one.logic for one in patterns], self._rules)
-        needed = {"timestamp", "account.id"}.union(*(one.logic.required_fields for one in patterns))
+        needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in patterns))
         self.fields = request_fields(needed)
         name = uuid4().hex
         self._requests, self._hits, self._own_hits, self._fired = (
@@ -265,7 +265,8 @@ class SparkEngine:
             f"""
             WITH event AS (
               SELECT event_id, any_value(`{EVENT_FILE}`) AS file, any_value(`{EVENT_LINE}`) AS line,
-                any_value(`timestamp`) AS t, any_value(`account.id`) AS account
+                any_value(`timestamp`) AS t, any_value(`account.id`) AS account,
+                any_value(`org.id`) AS organisation, any_value(`network.ip`) AS address
                 {"".join(f", any_value({name}) AS {name}" for name in groups)}
               FROM {self._own_hits} GROUP BY event_id
             ), trail AS (
@@ -273,7 +274,7 @@ class SparkEngine:
                 {partition} ORDER BY t, event_id ROWS BETWEEN {SAMPLES - 1} PRECEDING AND CURRENT ROW) AS recent
               FROM event WHERE t IS NOT NULL
             )
-            SELECT window_value, window_start, window_end, file, line, t, account,
+            SELECT window_value, window_start, window_end, file, line, t, account, organisation, address,
               filter(recent, one -> one.t > window_start) AS recent
               {"".join(f", trail.{one}" for one in groups)}
             FROM {self._fired} JOIN trail USING (event_id)
@@ -281,8 +282,8 @@ class SparkEngine:
             ORDER BY event_id
             """  # noqa: S608 - names of the catalogue
         )
-        for value, start, end, file, line, time, account, recent, *group in _fetched(rows):
-            moment = Moment(Place(file, line), shown_time(time), time, account)
+        for value, start, end, file, line, time, account, organisation, address, recent, *group in _fetched(rows):
+            moment = Moment(Place(file, line), shown_time(time), time, account, organisation, address)
             named = dict(zip(correlation.group_by, group, strict=True))
             window = MatchedWindow(named, measured(correlation, value), start, end)
             yield firing(pattern, correlation, file, moment, window, recent)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import duckdb
 
-from member_client.detection.findings import SAMPLES, Finding, Moment, shown_time
+from member_client.detection.findings import SAMPLES, Finding, Moment, Owner, shown_time
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import quoted
 from member_client.detection.request_logs import Place
@@ -19,6 +19,8 @@ from sharing_protocol.pattern_logic.correlations import Correlation
 
 HOUR = 3_600_000_000
 _FETCHED = 5_000
+OWNED = 64
+"""Organisations, and addresses, that are told of an account in a window."""
 
 
 def fetched(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[tuple[Any, ...]]]:
@@ -66,11 +68,30 @@ def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) 
             AND r."timestamp" < member.until AND r."timestamp" >= member.since
           GROUP BY member.event_id
         ),
-        accounts AS (SELECT event_id, list(account ORDER BY account) AS accounts FROM member GROUP BY event_id)
-        SELECT matched.*, sample.requests AS samples, accounts.accounts, {", ".join(f"w.{quoted(n)}" for n in names)}
+        accounts AS (SELECT event_id, list(account ORDER BY account) AS accounts FROM member GROUP BY event_id),
+        owner AS (
+          SELECT member.event_id, account,
+            list_slice(list(DISTINCT r."org.id" ORDER BY r."org.id"), 1, {OWNED}) AS organisations,
+            list_slice(list(DISTINCT r."network.ip" ORDER BY r."network.ip"), 1, {OWNED}) AS addresses
+          FROM member JOIN requests r ON r."account.id" = member.account
+            AND r."timestamp" < member.until AND r."timestamp" >= member.since
+          WHERE r."org.id" IS NOT NULL OR r."network.ip" IS NOT NULL
+          GROUP BY member.event_id, account
+        ),
+        owners AS (
+          SELECT event_id, list({{
+            'account': account,
+            'organisations': list_filter(organisations, lambda x: x IS NOT NULL),
+            'addresses': list_filter(addresses, lambda x: x IS NOT NULL)
+          }} ORDER BY account) AS owners
+          FROM owner GROUP BY event_id
+        )
+        SELECT matched.*, sample.requests AS samples, accounts.accounts, owners.owners,
+          {", ".join(f"w.{quoted(n)}" for n in names)}
         FROM matched JOIN {relation} w ON w."event.id" = matched.event_id
         LEFT JOIN sample ON sample.event_id = matched.event_id
         LEFT JOIN accounts ON accounts.event_id = matched.event_id
+        LEFT JOIN owners ON owners.event_id = matched.event_id
         ORDER BY matched.event_id, matched.rule
         """  # noqa: S608 - names of the catalogue, and what the compiler gives
     columns = [column[0] for column in connection.execute(f"DESCRIBE {query}").fetchall()]
@@ -123,4 +144,8 @@ def _detection(
         cluster,
         tuple((row["accounts"] or ()) if cluster else ()),
         samples,
+        tuple(
+            Owner(one["account"], tuple(one["organisations"] or ()), tuple(one["addresses"] or ()))
+            for one in row["owners"] or ()
+        ),
     )

@@ -11,7 +11,9 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from member_client.decisions.in_effect import snapshot
+from member_client.decisions.in_effect import remember_enforced, snapshot
+from member_client.decisions.lab_policy import lab_policy
+from member_client.decisions.register import Register
 from member_client.errors import ClientError
 from member_client.gate import table
 from member_client.home import Home
@@ -36,7 +38,11 @@ def main(arguments: list[str]) -> int:
         os.nice(_NICENESS)
     session = Session(home)
     try:
-        table.write(path, snapshot(session, session.now), ends_of_patterns(session))
+        now = session.now
+        policy = lab_policy(session, now)
+        table.write(path, snapshot(session, now, policy), ends_of_patterns(session))
+        # From here on customers feel these: what goes wrong with them counts against their patterns.
+        remember_enforced(Register.of(home), policy, now)
     except (ClientError, ProtocolError, table.Unusable, OSError, sqlite3.Error) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -37,7 +37,7 @@ def to_pdf(blocks: Sequence[Block], title: str, footer: str) -> bytes:
         raise InvalidInput(
             "ReportLab, which writes the PDF, is not installed", "pip install 'stillwatch[referral]'"
         ) from error
-    write = _Writer()
+    write = Writer()
     story = [flowable for block in blocks for flowable in write.flowables(block)]
     if write.lacked:
         story.append(write.paragraph(_NOTE, write.small))
@@ -64,7 +64,7 @@ def to_pdf(blocks: Sequence[Block], title: str, footer: str) -> bytes:
     return made.getvalue()
 
 
-class _Writer:
+class Writer:
     """Makes ReportLab's flowables, and knows whether a character was missing."""
 
     def __init__(self) -> None:

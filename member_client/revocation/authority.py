@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 
 from member_client.decisions import allow_register
@@ -90,7 +91,7 @@ class Decided:
         return self.judge(target.decision).why_not(target)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judged:
     """A decision at one moment.
 
@@ -121,6 +122,10 @@ class Judged:
         entry = self.allowed.covers_subject(Subject(SubjectKind(target.kind), target.id), self.now)
         return f"on the allow-list: {entry}" if entry is not None else ""
 
+    @cached_property
+    def _accounts(self) -> frozenset[str]:
+        return frozenset(self.decision.accounts)
+
     @property
     def _is_cluster(self) -> bool:
         return self.decision.subject.kind is SubjectKind.CLUSTER
@@ -129,7 +134,7 @@ class Judged:
         if target.decision != self.decision.id:
             return False
         if self._is_cluster:
-            return target.kind == SubjectKind.ACCOUNT and target.id in self.decision.accounts
+            return target.kind == SubjectKind.ACCOUNT and target.id in self._accounts
         return (target.kind, target.id) == (self.decision.subject.kind, self.decision.subject.id)
 
 

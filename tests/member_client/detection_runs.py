@@ -58,7 +58,10 @@ def matches(found: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """What two engines must agree on, in an order of its own."""
     return sorted(
         (
-            (one["entry"], one["rule"], one["line"], one["timestamp"], one["account.id"], json.dumps(one.get("window")))
+            (
+                *(one["entry"], one["rule"], one["line"], one["timestamp"], json.dumps(one.get("window"))),
+                *(one.get(name) for name in ("account.id", "org.id", "network.ip")),
+            )
             for one in found
         ),
         key=str,

@@ -326,7 +326,6 @@ def test_an_upheld_appeal_is_told_to_every_lab(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("member_client.feedback")
     box, aurora, _ = forum
     be_bold(boreal, UNAPPROVED)
     found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1", "c-2"))

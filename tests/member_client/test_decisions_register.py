@@ -71,7 +71,11 @@ def test_matches_are_gathered_by_pattern_and_subject(tmp_path: Path) -> None:
         tmp_path / "found.jsonl",
         line(PATTERN, "1", **{"account.id": "a"}, numbers={"x": 3}),
         line(
-            PATTERN, "2", cluster={"key_kind": "subnet", "key": "203.0.113.0/24", "accounts": ["a", "b"]}, window=window
+            PATTERN,
+            "2",
+            cluster={"key_kind": "subnet", "key": "203.0.113.0/24", "accounts": ["a", "b"]},
+            window=window,
+            whose=[{"account.id": "b", "org.id": ["acme"], "network.ip": ["203.0.113.8", "203.0.113.9"]}],
         ),
         line(PATTERN, "3", **{"account.id": "b"}, window={"group": {"org.id": "acme", "network.ip": "203.0.113.7"}}),
         line(PATTERN, "4", **{"account.id": "a"}, timestamp=START.timestamp()),
@@ -91,6 +95,11 @@ def test_matches_are_gathered_by_pattern_and_subject(tmp_path: Path) -> None:
     assert [match.time for match in by_subject["pattern--p", SubjectKind.ACCOUNT, "a"].matches.values()] == [start] * 2
     cluster = by_subject["pattern--p", SubjectKind.CLUSTER, "subnet:203.0.113.0/24"]
     assert cluster.accounts == {"a", "b"}
+    assert cluster.facts == {
+        ("b", AllowKind.ORGANISATION, "acme"),
+        ("b", AllowKind.NETWORK, "203.0.113.8"),
+        ("b", AllowKind.NETWORK, "203.0.113.9"),
+    }
     # a window's end is no part of it, and what began before a lift is told by its start
     assert [(match.began, match.time) for match in cluster.matches.values()] == [(start - 3_600_000_000, start - 1)]
     assert by_subject["pattern--p", SubjectKind.ACCOUNT, "b"].facts == {
@@ -111,6 +120,7 @@ def test_matches_are_gathered_by_pattern_and_subject(tmp_path: Path) -> None:
         {"version": None},
         {"window": {"start": "soon"}},
         {"cluster": {"key_kind": "subnet", "key": "k"}},
+        {"whose": [{"account.id": "a", "org.id": "acme"}]},
     ],
 )
 def test_a_file_that_detect_did_not_write_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:

@@ -65,6 +65,7 @@ ROWS = st.lists(
             "prompt.turns": st.integers(0, 4) | st.just("3") | st.just(2**60),
             "request.batch": st.booleans() | st.just("true"),
             "network.ip": st.sampled_from(["192.0.2.9", "::1", "nowhere"]),
+            "org.id": st.sampled_from(["acme", 5]),
         },
     ),
     min_size=1,

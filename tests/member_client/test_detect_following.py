@@ -227,6 +227,7 @@ def pooled(number: int, account: str) -> dict[str, Any]:
 
 def test_windows_of_accounts_and_clusters_name_account_numbers_and_samples(tmp_path: Path) -> None:
     rows = [pooled(n, f"pool-{n % 3}") for n in range(9)] + [request(n, "heavy") for n in range(4)]
+    rows[4]["org.id"], rows[7]["org.id"], rows[5]["network.ip"] = "acme", "acme", "203.0.113.5"
     log = write_json_lines(tmp_path / "log.jsonl", rows)
     got = run(tmp_path / "runs", [POOL, HEAVY], log)
     (cluster,) = [one for one in got.found if one["entry"] == "pool"]
@@ -235,12 +236,17 @@ def test_windows_of_accounts_and_clusters_name_account_numbers_and_samples(tmp_p
         "key": "card-1",
         "accounts": ["pool-0", "pool-1", "pool-2"],
     }
+    assert cluster["whose"] == [
+        {"account.id": "pool-1", "org.id": ["acme"], "network.ip": []},
+        {"account.id": "pool-2", "org.id": [], "network.ip": ["203.0.113.5"]},
+    ]
     assert cluster["numbers"]["cluster.accounts"] == 3
     assert cluster["timestamp"] == "2026-03-03T00:00:00+00:00"
     assert [sample["line"] for sample in cluster["samples"]] == [1, 2, 3, 4, 5]
     (account,) = [one for one in got.found if one["entry"] == "heavy"]
     assert (account["account.id"], account["numbers"]) == ("heavy", {"window.hours": 1, "window.requests": 4})
     assert [sample["line"] for sample in account["samples"]] == [10, 11, 12, 13]
+    assert "whose" not in account
     assert {tally.entry: tally.accounts for tally in got.result.tallies} == {"pool": 3, "heavy": 1}
     # the day of the window is the day that a sighting would name, not the one that begins at its end
     assert got.result.tallies[0].last == int(datetime(2026, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000 - 1

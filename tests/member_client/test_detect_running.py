@@ -208,4 +208,4 @@ def test_a_day_is_written_in_one_way(text: str) -> None:
 
 
 def test_a_moment_keeps_nothing_of_the_prompt() -> None:
-    assert set(Moment.__slots__) == {"place", "timestamp", "time", "account"}
+    assert set(Moment.__slots__) == {"place", "timestamp", "time", "account", "organisation", "address"}

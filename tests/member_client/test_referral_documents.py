@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from member_client.referral.document import Block, Heading, Items, Paragraph, Table, to_markdown
-from member_client.referral.pdf import _Writer, to_pdf
+from member_client.referral.pdf import Writer, to_pdf
 from sharing_protocol.statements.header import show_hidden
 
 texts = st.text(min_size=1, max_size=60)
@@ -33,7 +33,7 @@ def test_what_would_be_markup_is_not() -> None:
 
 
 def test_the_pdf_writes_the_code_of_what_its_fonts_lack() -> None:
-    write = _Writer()
+    write = Writer()
     assert write.text("Grüße, naïve, €") == "Grüße, naïve, €"
     assert not write.lacked
     assert write.text("多 \U0001f600\x1b") == "\\u591a \\U0001f600\\u001b"
