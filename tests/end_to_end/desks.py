@@ -90,7 +90,8 @@ class Desk:
 
     def in_effect(self, account: str) -> str:
         """What of that decision is in effect."""
-        return str(self.ask("decisions", "show", self.decision_on(account))["in_effect"])
+        (found,) = self.ask("decisions", "list", "--subject", account)
+        return str(found["in_effect"])
 
     def stage(self, pattern: str) -> str:
         """How far this lab lets a pattern go, now."""

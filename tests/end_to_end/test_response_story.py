@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -168,13 +169,16 @@ def gate_of(lab: Desk) -> Iterator[Callable[[str], int]]:
     """The lab's gate as a service; gives what asks it: the status by account."""
     command = [str(STILLWATCH), *lab.handbook.words("stillwatch gate", {}), "--json", "--home", str(lab.home)]
     command += ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process,
+        httpx.Client(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as gateway,
+    ):
         try:
             assert process.stdout is not None
             url = f"http://{json.loads(process.stdout.readline())['listen']}/v1/chat"
 
             def status(account: str) -> int:
-                return httpx.post(url, headers={"x-account-id": account}).status_code
+                return gateway.post(url, headers={"x-account-id": account}).status_code
 
             wait_until(lambda: status(GUILTY) == 403, "the gate does not refuse")
             yield status
