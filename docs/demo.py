@@ -17,6 +17,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from docs.demo_response import respond
 from docs.demo_stage import DemoFailed, Stage
 from docs.demo_tampering import alter_entry, restore_entry, rewrite_history
 from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS, write_pool, write_traffic
@@ -237,6 +238,7 @@ def tell(stage: Stage) -> None:
     admit_labs(stage, fingerprint)
     ids = share_patterns(stage)
     detect_and_report(stage, ids)
+    respond(stage, ids["self-instruct-bootstrapping"])
     find_the_pool(stage)
     revise_withdraw_revoke(stage, ids)
     tamper(stage, ids)

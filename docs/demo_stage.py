@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,39 @@ class Stage:
             return str(path.relative_to(Path.cwd()))
         except ValueError:
             return str(path)
+
+    @contextmanager
+    def gate(self, home: str) -> Iterator[Callable[[str, int], int]]:
+        """Run a lab's gate; gives what asks it about an account, and waits a while for the status that the story needs.
+
+        Raises:
+            DemoFailed: it does not start.
+        """
+        self._echo(f"stillwatch gate --home {self._short(home)} &")
+        command = [_program("stillwatch"), "gate", "--json", "--home", str(self.root / home)]
+        command += ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            try:
+                line = process.stdout.readline() if process.stdout is not None else ""
+                if not line:
+                    raise DemoFailed("the gate did not start")
+                url = f"http://{json.loads(line)['listen']}/"
+                with httpx.Client(trust_env=False) as gateway:
+                    yield lambda account, wanted: self._answer(gateway, url, account, wanted)
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+    def _answer(self, gateway: httpx.Client, url: str, account: str, wanted: int) -> int:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            answer = gateway.get(url, headers={"x-account-id": account})
+            why = answer.headers["x-stillwatch-reason"]
+            # Without its first table, which takes a moment, it cannot tell.
+            if (answer.status_code == wanted and why != "unreadable") or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        self.tell(f"    the gate, asked about {account}: {answer.status_code} ({why})")
+        return answer.status_code
 
     # -- the hub -----------------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ from member_client.decisions.opinions import Prepared, prepare, publish
 from member_client.decisions.presenting import appeal_document
 from member_client.decisions.register import Register
 from member_client.errors import InvalidInput
+from member_client.revocation.journal import read_journal
+from member_client.revocation.running import TO_UNDO
 from member_client.session import Session
 
 app = typer.Typer(help="Take down affected customers' appeals, and rule on them.", no_args_is_help=True)
@@ -135,8 +137,11 @@ def decide(
             for kind, value in ruling.subjects
         ]
         allow_register.add(register, wishes, who, now)
+    ended = _ended(session, ruling)
     if not as_json:
         _say(ruling, bool(allow_until))
+        for name in ended:
+            say(f"access was ended, and still is: stillwatch revocation undo PLAN --account {name} …", "bold yellow")
     bring_up_to_date(session, no_sync or not publish_it, as_json)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     prepared = prepare(session, register, ruling.entries, comment, handling) if upheld else []
@@ -150,10 +155,22 @@ def decide(
                 "lifted": list(ruling.lifted),
                 "spared": list(ruling.spared),
                 "allow": [{"kind": kind.value, "id": value, "until": allow_until} for kind, value in ruling.subjects],
+                "access_ended": ended,
                 "opinions": [one.body for one in prepared if one.body],
                 "published": published,
             }
         )
+
+
+def _ended(session: Session, ruling: Ruling) -> list[str]:
+    """Whose access a revocation has ended by a decision that this ruling takes back; lifting it gives none back."""
+    last = {line.target: line.what for line in read_journal(session.home)}
+    wrong, names = {*ruling.lifted, *ruling.spared}, {value for _, value in ruling.subjects}
+    return sorted(
+        target.id
+        for target, what in last.items()
+        if what in TO_UNDO and target.decision in wrong and target.id in names
+    )
 
 
 def _say(ruling: Ruling, allowed: bool) -> None:

@@ -138,6 +138,10 @@ def undo(
     hook: HookOption = "",
     webhook: WebhookOption = "",
     token_file: TokenOption = None,
+    account: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this account or organisation; may be repeated.", metavar="ID", show_default=False),
+    ] = None,
     rate: RateOption = 5.0,
     attempts: AttemptsOption = 3,
     timeout: TimeoutOption = 30.0,
@@ -150,9 +154,13 @@ def undo(
     session, found = open_session(home), read_plan(file)
     limits = Limits(rate, attempts, max_failures)
     with _hook(hook, webhook, token_file, timeout) as called, locked(session.home), Journal(session.home) as journal:
-        _confirm(f"Give {len(to_undo(found, journal)):,} accounts or organisations their access back?", yes, as_json)
+        meant = account or []
+        wanted = to_undo(found, journal, meant)
+        if strangers := sorted({*meant} - {one.id for one in found.targets}):
+            raise InvalidInput(f"the plan is not about {', '.join(strangers)}", "see `stillwatch revocation report`")
+        _confirm(f"Give {len(wanted):,} accounts or organisations their access back?", yes, as_json)
         with _progress(not as_json, "Giving access back") as progress:
-            tally = undo_plan(found, called, journal, limits, Clock(now=session.clock), progress)
+            tally = undo_plan(found, called, journal, limits, Clock(now=session.clock), progress, meant)
     _report(found, tally, as_json, "given back")
 
 

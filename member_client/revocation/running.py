@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -79,7 +79,8 @@ class _Deed:
 
 _REVOKE = _Deed("revoke", What.BEGUN, What.DONE, What.FAILED)
 _RESTORE = _Deed("restore", What.UNDO_BEGUN, What.UNDONE, What.UNDO_FAILED)
-_TO_UNDO = frozenset({What.BEGUN, What.DONE, What.FAILED, What.UNDO_BEGUN, What.UNDO_FAILED})
+TO_UNDO = frozenset({What.BEGUN, What.DONE, What.FAILED, What.UNDO_BEGUN, What.UNDO_FAILED})
+"""What is noted last of somebody whose access was ended, or may have been, and was not given back."""
 
 
 def run_plan(
@@ -111,11 +112,17 @@ def run_plan(
 
 
 def undo_plan(
-    plan: Plan, hook: Hook, journal: Journal, limits: Limits, clock: Clock, progress: Progress | None = None
+    plan: Plan,
+    hook: Hook,
+    journal: Journal,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress | None = None,
+    only: Collection[str] = (),
 ) -> Tally:
-    """Give access back to everybody from whom the plan took it, or may have: the last first."""
+    """Give access back to everybody from whom the plan took it, or may have: the last first; or to these ids only."""
     run = _Run(plan, hook, journal, limits, clock, _RESTORE, lambda _: "")
-    wanted = to_undo(plan, journal)
+    wanted = to_undo(plan, journal, only)
     for number, target in enumerate(wanted, 1):
         if not run.do(target):
             return run.tally
@@ -124,9 +131,15 @@ def undo_plan(
     return run.tally
 
 
-def to_undo(plan: Plan, journal: Journal) -> list[Target]:
-    """Whose access the plan revoked, or may have, and nobody has restored; the last first."""
-    found = [target for target in targets_of(plan) if journal.state(target) in _TO_UNDO]
+def to_undo(plan: Plan, journal: Journal, only: Collection[str] = ()) -> list[Target]:
+    """Whose access the plan revoked, or may have, and nobody has restored; the last first.
+
+    Args:
+        only: ids of accounts and organisations that are meant; () for all.
+    """
+    found = [
+        target for target in targets_of(plan) if journal.state(target) in TO_UNDO and (not only or target.id in only)
+    ]
     return [target for target in found if journal.last[target].plan == plan.id][::-1]
 
 

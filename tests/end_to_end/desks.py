@@ -57,7 +57,9 @@ class Desk:
     capsys: pytest.CaptureFixture[str]
     patch: pytest.MonkeyPatch
 
-    def __call__(self, line: str, *more: str, code: int = 0, fill: Mapping[str, str] | None = None, **named: str) -> str:
+    def __call__(
+        self, line: str, *more: str, code: int = 0, fill: Mapping[str, str] | None = None, **named: str
+    ) -> str:
         """Run a line of the handbook.
 
         Args:
@@ -109,7 +111,6 @@ class Desk:
         self.capsys.readouterr()
         got = run(words)
         printed = self.capsys.readouterr()
-        with open("/tmp/story_transcript.txt", "a") as f:
-            f.write(f"\n{self.folder.name}$ {shlex.join(words)}   [{got}]\n{printed.out}{printed.err}")
-        assert got in (code if isinstance(code, tuple) else (code,)), f"{shlex.join(words)}\n{printed.out}{printed.err}"
+        wanted = code if isinstance(code, tuple) else (code,)
+        assert got in wanted, f"{shlex.join(words)}\n{printed.out}{printed.err}"
         return printed.out, printed.err

@@ -198,7 +198,14 @@ def revoke(lab: Desk) -> None:
 
 def give_back(lab: Desk) -> None:
     hook = hook_script(lab.folder / "revoke.py")
-    lab(f'stillwatch revocation undo plan.json --hook "{REVOKE}"', "--yes", "--rate", "1000", fill={REVOKE: hook})
+    lab(
+        f'stillwatch revocation undo plan.json --account ACCOUNT --hook "{REVOKE}"',
+        "--yes",
+        fill={REVOKE: hook},
+        ACCOUNT=CUSTOMER,
+    )
+    assert revoked(lab) == {GUILTY}
+    lab(f'stillwatch revocation undo plan.json --hook "{REVOKE}"', "--yes", fill={REVOKE: hook})
     assert revoked(lab) == set()
 
 
@@ -220,6 +227,7 @@ def objection(lab: Desk) -> None:
         '--publish --comment "It hits people who build test sets."',
         "--yes",
     )
+    assert f"revocation undo PLAN --account {CUSTOMER}" in said
     published = said[said.index("would be published") :]
     assert '"verdict": "false_positive"' in published
     assert CUSTOMER not in published
@@ -281,9 +289,7 @@ def answer_together(aurora: Desk, boreal: Desk, pattern: str, pager: WebServer) 
     assert aurora.ask("incident", "show", incident) == boreal.ask("incident", "show", incident)
     assert boreal.ask("incident", "show", incident)["due"] == []
     assert "2" in boreal("stillwatch campaign list")
-    boreal(
-        "stillwatch playbook run PROTOCOL --about INCIDENT", "--begin", PROTOCOL=protocol, INCIDENT=incident
-    )
+    boreal("stillwatch playbook run PROTOCOL --about INCIDENT", "--begin", PROTOCOL=protocol, INCIDENT=incident)
     (run,) = (one["run"] for one in boreal.ask("playbook", "runs"))
     boreal('stillwatch playbook step RUN 1 --by "Ana Lyst"', RUN=run)
     assert "Ana Lyst" in boreal("stillwatch playbook report RUN", RUN=run)
@@ -319,9 +325,7 @@ def refer(lab: Desk, incident: str) -> Path:
         INCIDENT=incident,
         CRITERIA=criteria,
     )
-    lab(
-        'stillwatch referral custody add case.zip --from "Ana Lyst" --to "Officer One" --note "On a stick, by courier"'
-    )
+    lab('stillwatch referral custody add case.zip --from "Ana Lyst" --to "Officer One" --note "On a stick, by courier"')
     lab('stillwatch referral record-sharing case.2.zip --with "National cyber-crime unit" --by "Ana Lyst"')
     assert not (lab.folder / "early.zip").exists()
     return lab.folder / "case.2.zip"

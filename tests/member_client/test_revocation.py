@@ -124,7 +124,9 @@ def test_access_is_revoked_by_approved_decisions_and_given_back(lab: Client, tmp
 
     undo = ("revocation", "undo", str(plan), "--hook", hook)
     assert "nobody confirmed" in lab.run(*undo, code=2)
-    assert lab.json(*undo, "--yes")["done"] == 1
+    assert "is not about c-7" in lab.run(*undo, "--account", "c-7", "--yes", code=2)
+    assert lab.json(*undo, "--account", "c-2", "--yes")["done"] == 0
+    assert lab.json(*undo, "--account", "c-1", "--yes")["done"] == 1
     assert [one["action"] for one in heard(tmp_path / "hook.py")] == ["revoke", "restore"]
     assert "access given back" in lab.run("revocation", "report", str(plan))
 
