@@ -68,7 +68,7 @@ class Desk:
             fill: what to put in place of which words; `named` the same.
 
         Returns:
-            All that it printed, for people on one line each.
+            All that it printed.
         """
         words = self.handbook.words(line, {**named, **(fill or {})})
         into = self.folder / words[-1] if words[-2:-1] == [">"] else None

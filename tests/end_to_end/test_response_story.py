@@ -115,15 +115,14 @@ def prepare(lab: Desk) -> None:
 def look(lab: Desk, pattern: str) -> None:
     """See the campaign, and tell the others what was seen and what to think of the pattern."""
     lab("stillwatch sync")
-    assert "36" in lab("stillwatch detect requests.jsonl")
+    assert "1 of 1 patterns matched" in lab("stillwatch detect requests.jsonl")
     assert "by hand, a few at a time" in lab("stillwatch pattern show PATTERN", PATTERN=pattern)
     lab("stillwatch pattern feedback PATTERN", PATTERN=pattern)
     lab(
         "stillwatch pattern backtest PATTERN requests.jsonl --legitimate legitimate.txt --json > backtest.json",
         PATTERN=pattern,
     )
-    explained = lab("stillwatch policy explain PATTERN", PATTERN=pattern)
-    assert "0 other labs endorse this very version; 1 is asked for" in explained or "endorses" in explained
+    assert "stage: shadow" in lab("stillwatch policy explain PATTERN", PATTERN=pattern)
     lab("stillwatch sighting report", "--yes")
     lab(
         "stillwatch opinion give PATTERN --verdict confirm --reviewed 30 --true-positives 30 "
@@ -239,7 +238,7 @@ def hear_of_it(lab: Desk, pattern: str) -> None:
     """Until the next sync another lab knows nothing; from then on the pattern blocks nobody there."""
     assert lab.in_effect(CUSTOMER) == "block"
     said = lab("stillwatch sync")
-    assert "shadow" in said
+    assert "fell from enforce to shadow" in said
     assert lab.stage(pattern) == "shadow"
     assert lab.in_effect(CUSTOMER) == lab.in_effect(GUILTY) == "observe"
     assert "shadow" in lab("stillwatch policy list")
@@ -288,7 +287,9 @@ def answer_together(aurora: Desk, boreal: Desk, pattern: str, pager: WebServer) 
     aurora("stillwatch sync")
     assert aurora.ask("incident", "show", incident) == boreal.ask("incident", "show", incident)
     assert boreal.ask("incident", "show", incident)["due"] == []
-    assert "2" in boreal("stillwatch campaign list")
+    campaigns = boreal("stillwatch campaign list")
+    assert "Boreal" in campaigns
+    assert "Cirrus" in campaigns
     boreal("stillwatch playbook run PROTOCOL --about INCIDENT", "--begin", PROTOCOL=protocol, INCIDENT=incident)
     (run,) = (one["run"] for one in boreal.ask("playbook", "runs"))
     boreal('stillwatch playbook step RUN 1 --by "Ana Lyst"', RUN=run)
