@@ -217,7 +217,7 @@ def test_a_person_walks_through_a_playbook_and_comes_back(
 ) -> None:
     type_in(monkeypatch, "perhaps", "yes", "Ada", "Looks right", "approve", "Ben", "", "done", "", "")
     said = aurora.run("playbook", "run", str(file))
-    assert "due in 4 h" in said
+    assert "due in 4 h" in said or "due in 3 h" in said  # some of the four hours may have passed
     assert "needs 2 more approvals by others than Ben" in said
     assert "stopped; go on with: stillwatch playbook run --resume" in said  # the terminal closed
     (listed,) = aurora.json("playbook", "runs")
