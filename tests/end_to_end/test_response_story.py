@@ -23,6 +23,7 @@ from tests.member_client.lab_homes import make_home
 from tests.member_client.receivers import WebServer, web_server
 from tests.member_client.revocation_world import heard, hook_script
 
+pytestmark = pytest.mark.timeout(300)  # some 150 commands; a busy machine takes its time
 HANDBOOK = Path("docs/handbook.md").resolve()
 STILLWATCH = Path(sys.executable).with_name("stillwatch")
 BENCHMARK, CUSTOMER, GUILTY = "acct-0000", "acct-0007", "acct-0008"
@@ -67,8 +68,11 @@ def test_from_alert_to_referral(
         prepare(lab)
     for lab in (boreal, cirrus):
         look(lab, pattern)
+    aurora("stillwatch sync")
+    aurora.command("detect", "requests.jsonl")
+    aurora.command("pattern", "backtest", pattern, "requests.jsonl", "--legitimate", "legitimate.txt")
     for lab in (aurora, boreal, cirrus):
-        block(lab, pattern)
+        block(lab)
     second_thoughts(boreal)
     revoke(boreal)
     with gate_of(boreal) as at_the_gate:
@@ -133,11 +137,9 @@ def look(lab: Desk, pattern: str) -> None:
     lab("stillwatch endorse PATTERN --measured backtest.json", "--yes", PATTERN=pattern)
 
 
-def block(lab: Desk, pattern: str) -> None:
+def block(lab: Desk) -> None:
     """Decide, approve, and see that it acts."""
     lab("stillwatch sync")
-    lab.ask("detect", "requests.jsonl")
-    lab.ask("pattern", "backtest", pattern, "requests.jsonl", "--legitimate", "legitimate.txt")
     lab("stillwatch decide")
     listed = lab("stillwatch decisions list --state proposed")
     assert CUSTOMER in listed
