@@ -90,7 +90,7 @@ class Said:
 
 @dataclass
 class Chain:
-    """A lab that follows a log, and the log. `said` is what stands in the log, `known` what the lab has synced of it."""
+    """A log, and a lab that follows it. `said` is what stands in the log, `known` what the lab has synced of it."""
 
     folder: Path
     now: datetime = START
@@ -107,7 +107,9 @@ class Chain:
         for name, role in more:
             self.log.say("membership.add_key", BOREAL, BOREAL, add_key_body(name, role, BOREAL), ["Boreal owner"])
         for lab in (CIRRUS, DRIFT):
-            self.log.say("membership.admit", lab, FORUM, admit_body(lab, NAMES[lab], lab_keys(NAMES[lab])), ["Ada", "Ben"])
+            self.log.say(
+                "membership.admit", lab, FORUM, admit_body(lab, NAMES[lab], lab_keys(NAMES[lab])), ["Ada", "Ben"]
+            )
         self.hub = LyingHub([])
         self.hub.clock = self.seconds
         self.hub.__enter__()

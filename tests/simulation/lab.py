@@ -17,7 +17,7 @@ from member_client.backtest.backtesting import backtest
 from member_client.cli.sync import run as sync
 from member_client.decisions import allow_register, opinions, snapshot
 from member_client.decisions.allow_list import AllowKind
-from member_client.decisions.appeals import measured
+from member_client.decisions.appeals import measured, open_appeal, rule_on
 from member_client.decisions.deciding import decide, note_expiries
 from member_client.decisions.in_effect import remember_enforced, what_and_why
 from member_client.decisions.lab_policy import LabPolicy, climb, lab_policy
@@ -136,14 +136,14 @@ class SimulatedLab:
         assert ran.moved is not None
         assert not ran.moved.problem
 
-    def backtest(self, entry: str, days: int) -> None:
-        """Run a pattern over the days before, with the accounts that the lab vouches for."""
-        (tested,) = [one for one in select(self.session).runnable if one.entry == entry]
+    def backtest_all(self, days: int) -> None:
+        """Run each pattern over the days before, with the accounts that the lab vouches for."""
         sources = [self._source(day) for day in range(days)]
         legitimate = self.traffic.vouched_for(days, with_machines=self.careful)
         folder = runs.folder(self.home)
-        found = backtest(tested, [], sources, Options(), folder, _whole, legitimate)
-        keep_backtest(self.session, kept_of(entry, self.session.now, found))
+        for tested in select(self.session).runnable:
+            found = backtest(tested, [], sources, Options(), folder, _whole, legitimate)
+            keep_backtest(self.session, kept_of(tested.entry, self.session.now, found))
 
     def detect_and_decide(self, day: int) -> None:
         """Run the patterns in force over a day's log, and decide."""
@@ -203,6 +203,19 @@ class SimulatedLab:
             with register.transaction():
                 for one in waiting:
                     register.approve(register.resolve(one.id), "The night shift", "", rules, now)
+
+    def hear_appeals(self, accounts: set[int]) -> None:
+        """Rule on the appeals of customers who were blocked, and tell the other labs of it."""
+        entries: dict[str, tuple[str, int]] = {}
+        with self._register() as register:
+            rules, now = self.policy().rules, self.session.now
+            for account in sorted(accounts):
+                name = str(self.traffic.world.truth.names[account])
+                made = open_appeal(register, "", name, "by e-mail", "Support", rules, now)
+                entries |= rule_on(register, made.number, "Support", "a customer", rules, now, upheld=True).entries
+            for said in opinions.prepare(self.session, register, entries, "It blocked a customer.", {}):
+                if not said.why_not:
+                    opinions.publish(self.session, said)
 
     def speak(self, entry: str) -> str:
         """Say of another lab's pattern what the reviewed decisions show; gives what was said, "" for nothing."""

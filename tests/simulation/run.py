@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.database.embedded import EmbeddedPostgres, destroy
-from tests.forum import make_identity, migrate
-from tests.simulation.story import LAST_DAY, LABS, Report, Row, claims, story_on, summary
+from tests.forum import migrate
+from tests.simulation.story import LABS, LAST_DAY, Report, Row, claims, story_on, summary
 from tests.simulation.traffic import Sizes, labs_traffic, made_up_corpus, real_corpus
 
 LEAST_ACCOUNTS = 1_000
@@ -28,7 +28,7 @@ _HEAD = ("day", "lab", "stage", "observe", "flag", "thr.", "block", "ordinary hi
 _LINE = "{:>3} {:<7} {:<12} {:>7} {:>5} {:>4} {:>5} {:>12} {:>9} {:>8}  {}"
 
 
-def simulate(seed: int, sizes: Sizes, *, made_up: bool) -> tuple[Report, str]:
+def simulate(seed: int, sizes: Sizes, *, made_up: bool, found_out: bool = True) -> tuple[Report, str]:
     """Live through it; gives what came of it, and which prompts it was."""
     corpus = None if made_up else real_corpus()
     with tempfile.TemporaryDirectory(prefix="stillwatch-simulation-") as name:
@@ -37,7 +37,7 @@ def simulate(seed: int, sizes: Sizes, *, made_up: bool) -> tuple[Report, str]:
         try:
             with EmbeddedPostgres.start(folder / "postgres", settings={"fsync": "off"}) as postgres:
                 migrate(postgres.url)
-                with story_on(postgres.url, make_identity(folder / "identity"), traffics, folder) as story:
+                with story_on(postgres.url, traffics, folder, found_out=found_out) as story:
                     report = story.run(sizes.days)
         finally:
             destroy(folder / "postgres")
@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--campaign", type=int, default=100, help="accounts of the campaign at each lab")
     parser.add_argument("--days", type=int, default=LAST_DAY + 1)
     parser.add_argument("--made-up", action="store_true", help="made-up prompts, though there are real ones")
+    parser.add_argument(
+        "--undetected", action="store_true", help="the forum never learns that Mallory's two friends lied"
+    )
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
     if chosen.accounts < LEAST_ACCOUNTS or chosen.days < 1 or chosen.campaign < 1:
@@ -59,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.disable(logging.WARNING)
     began, used = time.monotonic(), time.process_time()
     sizes = Sizes(chosen.accounts, chosen.campaign, chosen.days)
-    report, prompts = simulate(chosen.seed, sizes, made_up=chosen.made_up)
+    report, prompts = simulate(chosen.seed, sizes, made_up=chosen.made_up, found_out=not chosen.undetected)
     found = claims(report)
     document = {"seed": chosen.seed, "prompts": prompts, "summary": summary(report), "claims": found}
     if chosen.json:
@@ -72,7 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _print(report: Report, document: dict[str, Any]) -> None:
     for name in dict.fromkeys(one.pattern for one in report.rows):
-        print(f"\nThe {name} pattern (decisions by effective action; a lab's days that are as the day before are left out)")
+        print(
+            f"\nThe {name} pattern (decisions by effective action; where nothing changed at a lab, its day is left out)"
+        )
         print(_LINE.format(*_HEAD))
         before: dict[str, tuple[object, ...]] = {}
         for one in report.of(name):

@@ -13,25 +13,27 @@ day 19    the forum suspends Mallory
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 
 from hub.identity import HubIdentity
 from member_client.decisions.model import Action
+from member_client.feedback import VoiceKind
 from member_client.home import Home
-from member_client.lifecycle.standing import Stage
 from member_client.lifecycle.policy_file import template
+from member_client.lifecycle.standing import Stage
 from sharing_protocol.intervals import wilson
-from sharing_protocol.statements import voice_id
+from sharing_protocol.statements import new_id, voice_id
 from sharing_protocol.statements.header import format_timestamp
-from tests.forum import Document, ForumInABox, Lab, code_of, handling, pattern_body, running_hub, signed
+from tests.forum import Document, ForumInABox, Lab, code_of, handling, key, pattern_body, running_hub, signed
 from tests.member_client.lab_homes import make_home
 from tests.protocol.response_bodies import endorsement_body, opinion_body
 from tests.simulation.lab import Clock, SimulatedLab
@@ -112,6 +114,8 @@ class Report:
 
     Attributes:
         events: what people did, by day.
+        refusals: by what was tried, the code that the hub refused it with.
+        wronged: ordinary accounts and batch customers that were ever blocked, by lab.
         voices: by day what counts of what was said of each pattern: endorsements, disputes, reviewed, true, and the
             lower bound of the precision.
     """
@@ -121,6 +125,8 @@ class Report:
     events: list[tuple[int, str]] = field(default_factory=list)
     voices: list[dict[str, Any]] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
+    wronged: set[tuple[str, int]] = field(default_factory=set)
+    found_out: bool = True
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -159,8 +165,15 @@ class TimedForum(ForumInABox):
 class Story:
     """The world and all who act in it."""
 
-    def __init__(self, box: TimedForum, clock: Clock, traffics: list[LabTraffic], folder: Path) -> None:
-        self.box, self.clock, self.report = box, clock, Report()
+    def __init__(
+        self, box: TimedForum, clock: Clock, traffics: list[LabTraffic], folder: Path, *, found_out: bool = True
+    ) -> None:
+        """Found the forum and settle everybody.
+
+        Args:
+            found_out: whether the forum learns that Nadir and Onyx lied; else labs have only their policies.
+        """
+        self.box, self.clock, self.report, self.found_out = box, clock, Report(found_out=found_out), found_out
         members = [box.admit(name) for name in LABS]
         self.mallory, self.nadir, self.onyx = (box.admit(name) for name in ("Mallory", "Nadir", "Onyx"))
         self.labs = [
@@ -172,23 +185,30 @@ class Story:
         self.ids: dict[str, str] = {}
         self.entries: dict[str, str] = {}
         self.spoken: set[tuple[str, str]] = set()
+        self.wronged: dict[str, set[int]] = {}
 
-    def run(self, days: int) -> Report:
-        """Live through so many days."""
+    def run(self, days: int, idle: frozenset[int] = frozenset()) -> Report:
+        """Live through so many days.
+
+        Args:
+            idle: days on which no lab does anything.
+        """
         evenings: dict[int, Callable[[int], None]] = {
             PUBLISHED: self._publish,
-            FRAUD_FOUND: self._suspend_friends,
+            **({FRAUD_FOUND: self._suspend_friends} if self.found_out else {}),
             GRUDGE: self._dispute_without_cause,
             REMEDY: self._change_one_policy,
             EXPULSION: self._suspend_mallory,
         }
         for day in range(days):
-            for number, lab in enumerate(self.labs):
+            awake = [] if day in idle else self.labs
+            for number, lab in enumerate(awake):
                 self._live(lab, number, day)
             self.clock.moment = end_of(day) + BEDTIME
-            for lab in self.labs:
+            for lab in awake:
                 self._work(lab, day)
-            evenings.get(day, lambda _: None)(day)
+            if day in evenings:
+                evenings[day](day)
         return self.report
 
     # -- a day ------------------------------------------------------------------------------------------------------
@@ -200,16 +220,21 @@ class Story:
         self.clock.moment = end_of(day) + timedelta(minutes=number)
         lab.sync()
         if day == PUBLISHED + 1:
-            for entry in self.entries.values():
-                lab.backtest(entry, day)
+            lab.backtest_all(day)
         if day > PUBLISHED:
             lab.detect_and_decide(day)
         lab.build_table()
         self._note_rows(lab, day)
 
     def _work(self, lab: SimulatedLab, day: int) -> None:
-        """What people do in the evening. Nobody looks into what Mallory's pattern flags, and all is approved."""
+        """What people do in the evening.
+
+        Nobody looks into what Mallory's pattern flags, and all is approved. Customers who are blocked appeal.
+        """
         lab.approve_everything()
+        if wronged := self.wronged.pop(lab.member.name, None):
+            lab.hear_appeals(wronged)
+            self._tell(day, f"{len(wronged)} customers of {lab.member.name} were blocked, and appealed with success")
         for name in (GOOD, BAD):
             entry = self.entries.get(name, "")
             stage = lab.stage(entry)
@@ -224,6 +249,10 @@ class Story:
     def _note_gate(self, lab: SimulatedLab, day: int) -> None:
         traffic = lab.traffic
         felt = lab.ask_gate(day)
+        innocent = {one for one in felt.blocked if not traffic.campaign[one]}
+        if innocent:
+            self.wronged[lab.member.name] = innocent
+            self.report.wronged |= {(lab.member.name, one) for one in innocent}
         self.report.gates.append(
             GateDay(
                 day,
@@ -251,7 +280,10 @@ class Story:
                     name,
                     found.standing.stage,
                     found.standing.share,
-                    *(actions[action] for action in Action),
+                    actions[Action.OBSERVE],
+                    actions[Action.FLAG],
+                    actions[Action.THROTTLE],
+                    actions[Action.BLOCK],
                     count(found.flagged, traffic.ordinary),
                     count(found.flagged, traffic.batch),
                     count(found.blocked, traffic.ordinary),
@@ -289,7 +321,7 @@ class Story:
 
     def _stuff_the_ballot(self, day: int) -> None:
         """All that Mallory and friends can say for Mallory's pattern, and say again."""
-        praise = {"verdict": "confirm", "measured": _measured(10_000, 10_000)}
+        praise: Document = {"verdict": "confirm", "measured": _measured(10_000, 10_000)}
         for lab in (self.nadir, self.onyx):
             for _ in range(3):
                 self._say("endorsement", lab, STUFFED, endorsement_body)
@@ -329,15 +361,17 @@ class Story:
 
     # -- statements -------------------------------------------------------------------------------------------------
 
-    def _say(self, kind: str, lab: Lab, pattern: str, body: Callable[..., Document]) -> None:
+    def _say(self, kind: VoiceKind, lab: Lab, pattern: str, body: Callable[..., Document]) -> None:
         self.box.log(self._voice(kind, lab, pattern, body), lab.analyst)
 
-    def _refused(self, kind: str, lab: Lab, body: Callable[..., Document], record_id: str = "") -> str:
+    def _refused(self, kind: VoiceKind, lab: Lab, body: Callable[..., Document], record_id: str = "") -> str:
         response = self.box.submit(self._voice(kind, lab, STUFFED, body, record_id), lab.analyst)
         assert response.status_code >= 400, response.text
         return code_of(response)
 
-    def _voice(self, kind: str, lab: Lab, pattern: str, body: Callable[..., Document], record_id: str = "") -> Any:
+    def _voice(
+        self, kind: VoiceKind, lab: Lab, pattern: str, body: Callable[..., Document], record_id: str = ""
+    ) -> Any:
         about = self.box.reference(self.ids[pattern])
         said = body(_handled(), about)
         number = record_id or voice_id(kind, lab.id, about["entry"])
@@ -348,35 +382,38 @@ class Story:
 
 
 @contextmanager
-def story_on(
-    database_url: str, identity: HubIdentity, traffics: list[LabTraffic], folder: Path
-) -> Iterator[Story]:
-    """The story's world: a hub, a forum with seven labs, and the homes of four."""
-    clock = Clock(START)
+def story_on(database_url: str, traffics: list[LabTraffic], folder: Path, *, found_out: bool = True) -> Iterator[Story]:
+    """The story's world: a hub, a forum with seven labs, and the homes of four.
+
+    All keys and ids are the same each time: the roll-out comes to accounts by hashes of what is signed.
+    """
+    clock, numbers = Clock(START), itertools.count(1)
+    identity = HubIdentity("forum.example/log", key("log"), key("timestamp"))
     with running_hub(database_url, identity, clock) as hub:
-        box = TimedForum(hub)
+        box = TimedForum(hub, id=new_id("forum", UUID(int=0)), new_uuid=lambda: UUID(int=next(numbers)))
         box.found()
-        yield Story(box, clock, traffics, folder)
+        yield Story(box, clock, traffics, folder, found_out=found_out)
 
 
 def claims(report: Report) -> dict[str, bool]:
     """What the simulation is to show, and whether it does."""
     last = max(one.day for one in report.rows)
     grudge = [one for one in report.rows if one.pattern == GOOD and GRUDGE < one.day <= REMEDY]
-    stuffed = report.of(STUFFED)
-    felt = defaultdict(int)
-    for day in report.gates:
-        felt["innocent"] += day.ordinary_blocked + day.batch_blocked
+    bad, stuffed = report.of(BAD), report.of(STUFFED)
     found = {
-        "no ordinary account and no batch customer is ever blocked": not felt["innocent"]
-        and not any(one.ordinary_blocked or one.batch_blocked for one in report.rows),
-        "the bad pattern blocks nobody": not any(one.blocked or one.throttled for one in report.of(BAD)),
-        "it flags somewhere before it is disputed": any(one.flagged for one in report.of(BAD)),
+        "the bad pattern flags somewhere before it is disputed": any(one.flagged for one in bad),
+        "it blocks nobody": not any(one.blocked or one.throttled for one in bad),
         "it is retired everywhere": set(report.stages(BAD, last).values()) == {Stage.RETIRED},
         "the good one enforces at every lab": set(report.first_day(GOOD, Stage.ENFORCE)) == set(LABS),
-        "the stuffed one blocks nobody": not any(one.blocked or one.throttled for one in stuffed),
-        "and never goes beyond flag": all(one.stage != Stage.ENFORCE for one in stuffed),
     }
+    if report.found_out:
+        found |= {
+            "no ordinary account and no batch customer is ever blocked": not report.wronged
+            and not any(one.ordinary_blocked or one.batch_blocked for one in report.rows),
+            "the stuffed one never goes beyond flag": all(one.stage != Stage.ENFORCE for one in stuffed),
+        }
+    else:
+        found["the stuffed one is retired everywhere"] = set(report.stages(STUFFED, last).values()) == {Stage.RETIRED}
     if last >= GRUDGE:
         found["one dispute ends the enforcement everywhere"] = bool(grudge) and not any(one.blocked for one in grudge)
     if last >= LAST_DAY:
@@ -412,7 +449,9 @@ def summary(report: Report) -> dict[str, Any]:
             "ordinary": max((one.ordinary_hit for one in report.of(BAD)), default=0),
             "batch": max((one.batch_hit for one in report.of(BAD)), default=0),
         },
-        "innocent_accounts_blocked": sum(one.ordinary_blocked + one.batch_blocked for one in report.gates),
+        "stuffed_enforces_from_day": report.first_day(STUFFED, Stage.ENFORCE),
+        "stuffed_retired_from_day": report.first_day(STUFFED, Stage.RETIRED),
+        "customers_ever_blocked": len(report.wronged),
     }
 
 

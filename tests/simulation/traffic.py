@@ -33,11 +33,13 @@ VOUCHED = 450
 """Accounts that a lab's sales people vouch for; the default budget needs at least 381."""
 _SENT = ("timestamp", "account.id", "org.id", "network.ip", "gen_ai.request.model", "prompt.text", "request.batch")
 _OPENINGS = {
-    "batch_translate_en_de": "Translate the following sentence from English to German. Reply with the translation only.",
-    "batch_translate_en_fr": "You are a professional translator for an online shop. Translate this caption into French:",
+    "batch_translate_en_de": "Translate the following sentence from English to German.",
+    "batch_translate_en_fr": "You are a professional translator for an online shop. Translate into French:",
     "batch_tweet_sentiment": "Classify the sentiment of the tweet as positive, neutral or negative. Tweet:",
     "t0_summarisation_batch": "In 2 or 3 sentences, what are the main points of this article? Article:",
 }
+
+_WORDS = "garden river train bread winter island music doctor school window history parcel invoice market"
 
 
 @dataclass(frozen=True)
@@ -200,5 +202,5 @@ def end_of(day: int) -> datetime:
 
 def _sentences(count: int, seed: int) -> tuple[str, ...]:
     draw = random.Random(seed)
-    words = "garden river train bread winter island music doctor school window history parcel invoice market".split()
+    words = _WORDS.split()
     return tuple(f"{' '.join(draw.choices(words, k=draw.randint(5, 20)))} {number}?" for number in range(count))
