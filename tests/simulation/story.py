@@ -30,6 +30,7 @@ from member_client.feedback import VoiceKind
 from member_client.home import Home
 from member_client.lifecycle.policy_file import template
 from member_client.lifecycle.standing import Stage
+from sharing_protocol.envelope import Envelope
 from sharing_protocol.intervals import wilson
 from sharing_protocol.statements import new_id, voice_id
 from sharing_protocol.statements.header import format_timestamp
@@ -234,7 +235,7 @@ class Story:
         lab.approve_everything()
         if wronged := self.wronged.pop(lab.member.name, None):
             lab.hear_appeals(wronged)
-            self._tell(day, f"{len(wronged)} customers of {lab.member.name} were blocked, and appealed with success")
+            self._tell(day, f"{lab.member.name} upholds the appeals of blocked customers: {len(wronged)}")
         for name in (GOOD, BAD):
             entry = self.entries.get(name, "")
             stage = lab.stage(entry)
@@ -371,7 +372,7 @@ class Story:
 
     def _voice(
         self, kind: VoiceKind, lab: Lab, pattern: str, body: Callable[..., Document], record_id: str = ""
-    ) -> Any:
+    ) -> Envelope:
         about = self.box.reference(self.ids[pattern])
         said = body(_handled(), about)
         number = record_id or voice_id(kind, lab.id, about["entry"])
