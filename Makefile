@@ -55,6 +55,10 @@ test-spark: $(INSTALLED) ## Hold Spark to the reference evaluator (needs Java 17
 soak: $(INSTALLED) ## A forum's day in miniature, with faults: OPERATIONS=200000 SEED=1
 	$(BIN)/python -m tests.soak.run --operations $(or $(OPERATIONS),200000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: simulation
+simulation: $(INSTALLED) ## Four labs with the default policy: whom good and bad patterns hit and block (ARGS="--seed 1 --json")
+	$(BIN)/python -m tests.simulation.run $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Send the hub what its OpenAPI document says and forbids, for minutes (EXAMPLES=500 SEED=1)
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),500) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 \

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -291,7 +291,11 @@ class Lab:
 
 @dataclass
 class ForumInABox:
-    """A forum with its admins, on a running hub. Give the hub anew after a restart."""
+    """A forum with its admins, on a running hub. Give the hub anew after a restart.
+
+    Attributes:
+        new_uuid: what ids of labs and records are made of.
+    """
 
     hub: RunningHub
     admins: Sequence[str] = ("Ada", "Ben", "Cleo")
@@ -300,6 +304,7 @@ class ForumInABox:
     fingerprint: str | None = None
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     logs: LogHistory | None = None
+    new_uuid: Callable[[], UUID] = uuid4
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -405,7 +410,7 @@ class ForumInABox:
 
     def admit(self, name: str, *more_roles: str) -> Lab:
         """Admit a lab with an owner, an analyst and a sync key, and perhaps a witness key."""
-        lab = Lab(new_id("member", uuid4()), name)
+        lab = Lab(new_id("member", self.new_uuid()), name)
         roles = ("owner", "analyst", "sync", *more_roles)
         keys = [registration(getattr(lab, role), role, lab.id) for role in roles]
         self.decree("membership.admit", lab.id, {"name": name, "keys": keys, "reason": "A founding lab"})
@@ -431,7 +436,7 @@ class ForumInABox:
     def record(self, lab: Lab, body: Document, record_id: str | None = None, **changes: Any) -> Envelope:
         """A record's next version, signed by the lab's analyst but not sent; a pattern unless it says otherwise."""
         kind = "withdrawal" if "record" in body else "sighting" if "pattern" in body else "pattern"
-        record_id = record_id or new_id(kind, uuid4())
+        record_id = record_id or new_id(kind, self.new_uuid())
         return signed(self.statement(kind, record_id, lab.id, body, **changes), lab.analyst)
 
     def publish(self, lab: Lab, body: Document, record_id: str | None = None) -> tuple[str, wire.Receipt]:
