@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say, warn
 from member_client.decisions import allow_register
+from member_client.decisions.allow_list import MAX_ID
 from member_client.decisions.deciding import Decided, note_expiries
 from member_client.decisions.deciding import decide as make_decisions
 from member_client.decisions.in_effect import remember_enforced
@@ -152,7 +153,10 @@ def _report(
         stage = standing.stage if standing is not None else "not the newest version known here, so without effect"
         say(f"{tally.title}: {stage}")
     if counted.nobodys:
-        warn(f"{counted.nobodys:,} matches name no account, organisation or cluster: nobody can be decided on")
+        warn(
+            f"{counted.nobodys:,} matches name no account, organisation or cluster, or by an id that is empty or has more "
+            f"than {MAX_ID} characters: nobody can be decided on"
+        )
 
 
 def _document(chosen: Sequence[_Source], decided: Decided, counted: Counted, dry_run: bool) -> dict[str, Any]:

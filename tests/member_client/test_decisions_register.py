@@ -116,7 +116,6 @@ def test_matches_are_gathered_by_pattern_and_subject(tmp_path: Path) -> None:
         {"id": "short"},
         {"entry": "00"},
         {"severity": "terrible"},
-        {"account.id": "x" * 300},
         {"version": None},
         {"window": {"start": "soon"}},
         {"cluster": {"key_kind": "subnet", "key": "k"}},
@@ -127,6 +126,33 @@ def test_a_file_that_detect_did_not_write_is_refused(tmp_path: Path, changes: di
     path = write_lines(tmp_path / "found.jsonl", line(PATTERN, "1", **{"account.id": "a"} | changes))
     with pytest.raises(InvalidInput, match="not as `detect` writes it"):
         read(path)
+
+
+def test_no_customer_keeps_others_from_being_decided_on_by_an_odd_id(tmp_path: Path) -> None:
+    window = {"start": START.timestamp() - 3600, "end": START.timestamp()}
+    path = write_lines(
+        tmp_path / "found.jsonl",
+        line(PATTERN, "1", **{"account.id": "good"}),
+        line(PATTERN, "2", **{"account.id": "x" * 257}),
+        line(PATTERN, "3", **{"account.id": ""}),
+        line(PATTERN, "4", **{"account.id": "a\0b"}),
+        line(PATTERN, "5", **{"account.id": "c", "org.id": ""}),
+        line(
+            PATTERN,
+            "6",
+            cluster={"key_kind": "template", "key": "Judge this. " * 90 + "1", "accounts": ["m", "", "y" * 257]},
+            window=window,
+        ),
+        line(PATTERN, "7", cluster={"key_kind": "template", "key": "Judge this. " * 90, "accounts": ["n"]}),
+    )
+    found, counted = read(path, organisations=True)
+    assert (counted.matches, counted.nobodys) == (7, 2)
+    assert {one.subject.id for one in found if one.subject.kind is SubjectKind.ACCOUNT} == {"good", "a\0b", "c"}
+    one, other = (found for found in found if found.subject.kind is SubjectKind.CLUSTER)
+    assert {*one.accounts, *other.accounts} == {"m", "n"}  # nobody could put the others on the allow-list
+    assert one.subject != other.subject
+    assert len(one.subject.id) == 256
+    assert one.subject.id.startswith("template:Judge this. Judge this.")
 
 
 def test_what_is_no_file_of_lines_is_refused(tmp_path: Path) -> None:
