@@ -154,8 +154,8 @@ def _report(
         say(f"{tally.title}: {stage}")
     if counted.nobodys:
         warn(
-            f"{counted.nobodys:,} matches name no account, organisation or cluster, or by an id that is empty or has more "
-            f"than {MAX_ID} characters: nobody can be decided on"
+            f"{counted.nobodys:,} matches name no account, organisation or cluster, or by an id that is empty or has "
+            f"more than {MAX_ID} characters: nobody can be decided on"
         )
 
 

@@ -172,7 +172,7 @@ def _usable(id_: str) -> bool:
 
 
 def _with_short_key(row: _Line) -> _Line:
-    """The same, with the key of a cluster cut to the length of an id: a prompt template may have thousands of letters."""
+    """The same, with a cluster's key cut to the length of an id: a prompt template may have thousands of letters."""
     if row.kind != SubjectKind.CLUSTER or len(row.subject) <= MAX_ID:
         return row
     digest = hashlib.sha256(row.subject.encode("utf-8", "surrogatepass")).hexdigest()

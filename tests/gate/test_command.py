@@ -68,11 +68,10 @@ def test_a_decision_reaches_the_gateway_and_leaves_it_when_the_pattern_is_withdr
             box.submit(box.record(aurora, withdrawal_body(box.reference(pattern))), aurora.analyst)
             boreal.run("sync")
             wait_until(lambda: answer().status == 200, "the withdrawal does not reach the gate")
-            # What cannot be read changes nothing, and is told.
+            # With what cannot be read the policy before it is followed, and that is told.
             (boreal.home / "policy.toml").write_text("highest_stage = ")
             process.send_signal(signal.SIGHUP)
-            wait_until(lambda: health(ready)["failed_reloads"], "the failed reload is not told")
-            assert "policy.toml" in str(health(ready)["reload_error"])
+            wait_until(lambda: "policy.toml" in str(health(ready)["reload_error"]), "the fault is not told")
             assert answer().status == 200
         finally:
             process.send_signal(signal.SIGTERM)
@@ -82,6 +81,36 @@ def test_a_decision_reaches_the_gateway_and_leaves_it_when_the_pattern_is_withdr
 def health(ready: dict[str, str]) -> dict[str, object]:
     got = exchange(place(ready["status"]), b"GET /readyz HTTP/1.1\r\nconnection: close\r\n\r\n")
     return got.json()
+
+
+def test_who_is_writing_a_policy_keeps_neither_lifts_nor_the_stop_switch_from_the_gate(
+    forum: tuple[ForumInABox, Lab, Lab], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box, aurora, lab = forum
+    box.publish(aurora, pattern_body())
+    boreal = Client(make_home(tmp_path / "boreal", box, lab), capsys)
+    boreal.run("sync")
+    be_bold(boreal, UNAPPROVED)
+    found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1", "c-2", "c-3"))
+    boreal.run("decide")
+    until = "2099-01-01"
+    with Gate(Home(boreal.home)) as gate:
+        assert gate.wait(1, PATIENCE_SECONDS)
+        assert [gate.check(one).allowed for one in ("c-1", "c-2")] == [False, False]
+        (boreal.home / "policy.toml").write_text("highest_stage = ")
+        boreal.run("allow", "add", "--account", "c-1", "--owner", "Ada", "--reason", "Batch", "--expires", until)
+        renew(gate)
+        assert [gate.check(one).allowed for one in ("c-1", "c-2")] == [True, False]
+        assert "policy.toml: line 1" in gate.condition().error
+        boreal.run("policy", "stop", "Too many complaints")
+        renew(gate)
+        assert gate.check("c-2").reason == "no decision"
+    # A home whose policy never could be followed has no table.
+    (boreal.home / "gate" / "policy.toml").unlink()
+    (boreal.home / "gate" / "table").unlink()
+    with Gate(Home(boreal.home)) as gate:
+        assert gate.wait(1, PATIENCE_SECONDS)
+        assert gate.condition().facts is None
 
 
 def test_a_gateway_in_python_asks_a_gate_of_its_own(
