@@ -157,4 +157,6 @@ def test_what_is_wrong_is_said_before_anything_listens(tmp_path: Path, capsys: p
         taken.listen()
         port = taken.getsockname()[1]
         assert "cannot listen" in client.json("gate", "--listen", f"127.0.0.1:{port}", code=2)["message"]
+    for wrong in ("a" * 300 + ":80", "a..b:80"):
+        assert "cannot listen" in client.json("gate", "--listen", wrong, code=2)["message"]
     assert not (home.path / "gate").exists()
