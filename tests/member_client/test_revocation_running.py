@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -298,9 +299,38 @@ def test_a_webhook_carries_its_key_and_its_token_and_knows_when_to_try_again(
     assert lower["authorization"] == "Bearer s3cret"
     assert {one[0] for one in server.heard} == {"/revoke"}  # type: ignore[attr-defined] # the fixture's
     hook.close()
-    for url in ("http://example.com/x", "ftp://x", "https://user:pass@example.com", "http://"):
+    for url in (
+        "http://example.com/x",
+        "ftp://x",
+        "https://user:pass@example.com",
+        "https://:pass@example.com",
+        "http://",
+        "https://[example",
+        "https://example.com:port/",
+        "https://example.com/\n",
+        "https://xn--/",
+        f"https://{'a' * 300}/",
+    ):
         with pytest.raises(InvalidInput, match="no URL for a webhook"):
             Webhook(url, 5)
+    with socket.create_server(("127.0.0.1", 0)) as dripping:  # headers without end, a byte at a time
+        ended = threading.Event()
+
+        def drip() -> None:
+            connection, _ = dripping.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+                while not ended.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        slow = Webhook(f"http://127.0.0.1:{dripping.getsockname()[1]}/x", 0.3)
+        outcome = slow.call(b"{}", "k")
+        ended.set()
+        thread.join()
+        slow.close()
+    assert outcome == Outcome(False, "no answer within 0.3 s")
     gone = Webhook("http://127.0.0.1:9/x", 1)
     assert gone.call(b"{}", "k").again
     gone.close()
