@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from member_client.calling_out import HOST, LOCAL, check_webhook_url
 from member_client.errors import InvalidInput
 from member_client.home import Home

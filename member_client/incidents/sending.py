@@ -83,11 +83,10 @@ def send_to_webhook(
 
 
 def _post(hook: Webhook, content: bytes, headers: dict[str, str], watch: Watch) -> tuple[int, str]:
+    watched = {"trace": watch.trace}
     with (
         httpx.Client(verify=_certificates(hook), timeout=WAIT_SECONDS, follow_redirects=False) as client,
-        client.stream(
-            "POST", hook.url, content=content, headers=headers, extensions={"trace": watch.trace}
-        ) as response,
+        client.stream("POST", hook.url, content=content, headers=headers, extensions=watched) as response,
     ):
         return response.status_code, response.headers.get("retry-after", "")
 
