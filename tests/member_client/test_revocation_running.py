@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from member_client.revocation.hooks import Command, Outcome, Webhook
 from member_client.revocation.journal import Journal, locked, read_journal
 from member_client.revocation.planning import Plan, read_plan
 from member_client.revocation.reporting import report_document, report_markdown
-from member_client.revocation.running import Limits, Tally, run_plan, states, undo_plan
+from member_client.revocation.running import Limits, Tally, run_plan, states, to_undo, undo_plan
 from tests.member_client.revocation_world import Crash, Gateway, Says, StoppedClock, heard, hook_script, plan_of
 
 LIMITS = Limits(per_second=1000, attempts=3, max_failures=100)
@@ -90,6 +91,21 @@ def test_each_account_is_asked_about_at_its_turn_and_before_another_try(tmp_path
     tally = go(tmp_path, plan_of("d", number=2), failing, says)
     assert len(failing.calls) == 1
     assert "not tried again: the decision is lifted" in tally.failed[0][1]
+
+
+def test_at_a_slow_pace_each_is_asked_about_after_the_wait(tmp_path: Path) -> None:
+    stopped, says, gateway = StoppedClock(), Says(), Gateway()
+
+    def wait(seconds: float) -> None:
+        stopped.wait(seconds)
+        says.no["b"] = "somebody put it on the allow-list meanwhile"
+
+    clock = replace(stopped.clock, wait=wait)
+    with Journal(Home(tmp_path)) as journal:
+        tally = run_plan(plan_of("a", "b", "c"), says, gateway, journal, Limits(per_second=0.01), clock)
+    assert [account for _, account, _ in gateway.calls] == ["a", "c"]
+    assert [target.id for target, _ in tally.held_back] == ["b"]
+    assert stopped.waits == [100.0]
 
 
 def test_failures_are_tried_again_within_bounds_and_stop_the_run(tmp_path: Path) -> None:
@@ -195,7 +211,9 @@ def test_the_report_says_what_became_of_everybody(tmp_path: Path) -> None:
     lines = read_journal(Home(tmp_path))
     document = report_document(plan, lines)
     assert document["states"] == {"done": 1, "failed": 1, "held back": 1}
-    assert document["to_undo"] == ["a|b"]
+    assert document["to_undo"] == ["b", "a|b"]  # whose hook failed: it may have been done all the same
+    with Journal(Home(tmp_path)) as journal:
+        assert [target.id for target in to_undo(plan, journal)] == document["to_undo"]
     text = report_markdown(plan, lines)
     assert "| account | a\\|b | done |" in text
     assert "HTTP status 404" in text
