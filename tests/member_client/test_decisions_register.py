@@ -25,6 +25,7 @@ from member_client.decisions.model import Action, State, Subject, SubjectKind
 from member_client.decisions.register import Register
 from member_client.decisions.rules import Rules
 from member_client.errors import InvalidInput
+from member_client.home import Home
 from member_client.lifecycle.standing import Stage
 from sharing_protocol.statements.handling import Severity
 from tests.member_client.decision_worlds import (
@@ -229,6 +230,26 @@ def test_an_expired_decision_is_followed_by_another_with_approvals_of_its_own(re
     assert make(register, gathered(PATTERN, "a", {"n": later}), rules=rules, now=later).new == 1
     states = {one.state: one.follows for one in all_of(register, rules, later)}
     assert states == {State.EXPIRED: "", State.PROPOSED: decision.id}
+
+
+@pytest.mark.parametrize(
+    "name", ["Ada\u200b", "A\u00adda", "Ada\ufe0f", "Ada\u2800", "Ada\u202e", "Ada\nBen", "\u3164", "A" * 101]
+)
+def test_nobody_is_two_people_by_what_nobody_sees(register: Register, name: str) -> None:
+    rules = replace(BLOCKING, approvals={Action.BLOCK: 2})
+    make(register, gathered(PATTERN, "a"), rules=rules)
+    number = register.resolve(all_of(register)[0].id)
+    with register.transaction():
+        assert register.approve(number, "Ada", "", rules, START)
+        assert not any(register.approve(number, same, "", rules, START) for same in ("ADA ", "\uff21da", " ada"))
+        with pytest.raises(InvalidInput, match="name"):
+            register.approve(number, name, "", rules, START)
+
+
+def test_a_folder_that_is_no_home_gets_no_register(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="not a Stillwatch home"):
+        Register.of(Home(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:

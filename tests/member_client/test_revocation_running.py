@@ -24,6 +24,7 @@ from member_client.revocation.journal import Journal, locked, read_journal
 from member_client.revocation.planning import Plan, read_plan
 from member_client.revocation.reporting import report_document, report_markdown
 from member_client.revocation.running import Limits, Tally, run_plan, states, to_undo, undo_plan
+from tests.gate.decided import home_in
 from tests.member_client.revocation_world import Crash, Gateway, Says, StoppedClock, heard, hook_script, plan_of
 
 LIMITS = Limits(per_second=1000, attempts=3, max_failures=100)
@@ -197,7 +198,8 @@ def test_the_journal_is_private_append_only_and_damage_is_named(tmp_path: Path) 
     assert journal.stat().st_mode & 0o777 == 0o600
     go(tmp_path, plan, Gateway(), undo=True)
     assert journal.read_bytes().startswith(before)
-    with locked(Home(tmp_path)), pytest.raises(InvalidInput, match="under way"), locked(Home(tmp_path)):
+    home = home_in(tmp_path / "home")
+    with locked(home), pytest.raises(InvalidInput, match="under way"), locked(home):
         pass
     journal.write_bytes(before[:30] + b"\n" + before[31:])
     with pytest.raises(InvalidInput, match=r"journal\.jsonl:1 is damaged"):
