@@ -37,6 +37,8 @@ from member_client.home import Home
 from member_client.session import Session
 from sharing_protocol.statements.header import show_hidden
 
+WAIT_SECONDS = 10.0
+"""For another process that writes."""
 MAX_NAME = 100
 """Characters of the name of a person, and of a reason ten times as many."""
 _SHOWN_DETECTIONS = 20
@@ -86,7 +88,7 @@ class Register:
         """
         self.path = path
         try:
-            self.database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            self.database = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
             path.chmod(0o600)
             self.database.row_factory = sqlite3.Row
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -65536"):

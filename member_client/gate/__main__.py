@@ -19,7 +19,7 @@ from member_client.decisions.lab_policy import lab_policy
 from member_client.decisions.register import Register
 from member_client.errors import ClientError
 from member_client.gate import table
-from member_client.gate.building import FOLLOWS_KEPT
+from member_client.gate.building import MADE_WITH_FAULT
 from member_client.home import Home, write_privately
 from member_client.lifecycle.policy import BUILT_IN, Policy
 from member_client.lifecycle.policy_file import PolicyRefused, parse, read_bytes, read_file
@@ -64,7 +64,7 @@ def policy_to_follow(home: Home, kept: Path) -> tuple[Policy, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Make the table; exit code 2, and why, if that does not work, `FOLLOWS_KEPT` if there is something to mend."""
+    """Make the table; exit code 2, and why, if that does not work, `MADE_WITH_FAULT` if there is something to mend."""
     home, path = Home(Path(arguments[0])), Path(arguments[1])
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
@@ -74,13 +74,16 @@ def main(arguments: list[str]) -> int:
         followed, wrong = policy_to_follow(home, path.with_name("policy.toml"))
         policy = lab_policy(session, now, followed)
         table.write(path, snapshot(session, now, policy), ends_of_patterns(session))
-        # From here on customers feel these: what goes wrong with them counts against their patterns.
-        remember_enforced(Register.of(home), policy, now)
     except (ClientError, ProtocolError, table.Unusable, OSError, sqlite3.Error) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    try:
+        # From here on customers feel these: what goes wrong with them counts against their patterns.
+        remember_enforced(Register.of(home), policy, now)
+    except (ClientError, sqlite3.Error) as error:  # a lift must not wait for whoever else writes there
+        wrong = wrong or f"what is enforced could not be noted: {error}"
     sys.stderr.write(wrong)
-    return FOLLOWS_KEPT if wrong else 0
+    return MADE_WITH_FAULT if wrong else 0
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from member_client.home import Home
 
 BUILD_SECONDS = 600
 """A build that takes longer is ended."""
-FOLLOWS_KEPT = 3
-"""How a build ends that had to follow an earlier policy, and says why."""
+MADE_WITH_FAULT = 3
+"""How a build ends that made a table, and says what is to be mended all the same."""
 _MAX_TOLD = 2000
 
 
@@ -72,9 +72,9 @@ class ChildBuilder:
             raise table.Unusable(f"the table was not made within {BUILD_SECONDS} s") from error
         finally:
             table.draft_of(path, child.pid).unlink(missing_ok=True)
-        if child.returncode not in (0, FOLLOWS_KEPT):
+        if child.returncode not in (0, MADE_WITH_FAULT):
             raise table.Unusable(told.strip()[-_MAX_TOLD:] or f"the process ended with status {child.returncode}")
-        return told.strip()[-_MAX_TOLD:] if child.returncode == FOLLOWS_KEPT else ""
+        return told.strip()[-_MAX_TOLD:] if child.returncode == MADE_WITH_FAULT else ""
 
     def stop(self) -> None:
         """See `Builder`."""

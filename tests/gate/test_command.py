@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hub.identity import HubIdentity
+from member_client.decisions import register
 from member_client.gate import Gate
-from member_client.gate.__main__ import ends_of_patterns
+from member_client.gate.__main__ import ends_of_patterns, main
+from member_client.gate.building import MADE_WITH_FAULT
 from member_client.gate.table import Table, encode
 from member_client.home import Home
 from member_client.session import Session
@@ -160,3 +164,31 @@ def test_what_is_wrong_is_said_before_anything_listens(tmp_path: Path, capsys: p
     for wrong in ("a" * 300 + ":80", "a..b:80"):
         assert "cannot listen" in client.json("gate", "--listen", wrong, code=2)["message"]
     assert not (home.path / "gate").exists()
+
+
+def test_a_table_is_made_also_while_somebody_else_writes_decisions(
+    forum: tuple[ForumInABox, Lab, Lab],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box, aurora, lab = forum
+    box.publish(aurora, pattern_body())
+    boreal = Client(make_home(tmp_path / "boreal", box, lab), capsys)
+    boreal.run("sync")
+    be_bold(boreal, UNAPPROVED)
+    found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1"))
+    boreal.run("policy", "stop", "A test")
+    boreal.run("decide")  # nobody feels it yet
+    boreal.run("policy", "start", "A test")
+    file = tmp_path / "table"
+    monkeypatch.setattr(register, "WAIT_SECONDS", 0.05)
+    with closing(sqlite3.connect(boreal.home / "decisions.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        capsys.readouterr()
+        assert main([str(boreal.home), str(file)]) == MADE_WITH_FAULT
+        assert "database is locked" in capsys.readouterr().err
+        assert Table.load(file).first("account", b"c-1", None, 0.0) is not None
+        told = boreal.json("allow", "remove", "1", code=2)
+        assert told["message"] == "another command of this home is writing"
+    assert main([str(boreal.home), str(file)]) == 0
