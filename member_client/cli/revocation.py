@@ -128,6 +128,7 @@ def run(
     with _hook(hook, webhook, token_file, timeout) as called, locked(session.home), Journal(session.home) as journal:
         _confirm(f"End the access of up to {len(found.targets):,} accounts or organisations?", yes, as_json)
         with _decided(session) as decided, _progress(not as_json, "Ending access") as progress:
+            decided.remember_enforced()
             tally = run_plan(found, decided, called, journal, limits, Clock(now=session.clock), progress)
     _report(found, tally, as_json, "revoked")
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import AllowList
-from member_client.decisions.in_effect import what_and_why
+from member_client.decisions.in_effect import remember_enforced, what_and_why
 from member_client.decisions.lab_policy import lab_policy
 from member_client.decisions.model import Action, Decision, State, Subject, SubjectKind
 from member_client.decisions.register import Register, Wanted
@@ -70,6 +70,11 @@ class Decided:
         wanted = Wanted(state=State.IN_FORCE.value, action=Action.BLOCK.value)
         found = [one for one in self._register.find(wanted, rules, now) if one.approved_by]
         return found[::-1]
+
+    def remember_enforced(self) -> None:
+        """Note which decisions customers feel: what goes wrong with them counts against their patterns."""
+        now = self._session.now
+        remember_enforced(self._register, lab_policy(self._session, now), now)
 
     def judge(self, decision_id: str) -> Judged:
         """Everything that decides about a decision's accounts, as of now."""

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from member_client.decisions import allow_register
-from member_client.decisions.allow_list import Allowed, AllowKind, AllowList
+from member_client.decisions.allow_list import Allowed, AllowKind, AllowList, check_id
 from member_client.decisions.appeals import measured, open_appeal, rule_on
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.in_effect import remember_enforced
@@ -250,6 +250,14 @@ def test_a_folder_that_is_no_home_gets_no_register(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not a Stillwatch home"):
         Register.of(Home(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_ipv4_network_is_one_however_it_is_written() -> None:
+    assert check_id(AllowKind.NETWORK, "::ffff:203.0.113.0/120") == "203.0.113.0/24"
+    assert check_id(AllowKind.NETWORK, "::ffff:0:0/96") == "0.0.0.0/0"
+    assert check_id(AllowKind.NETWORK, "2001:db8::/48") == "2001:db8::/48"
+    with pytest.raises(InvalidInput, match="zone"):
+        check_id(AllowKind.NETWORK, "fe80::1%eth0/128")
 
 
 def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:

@@ -17,6 +17,7 @@ from hub.identity import HubIdentity
 from member_client.cli.main import run
 from member_client.decisions.lab_policy import climb
 from member_client.decisions.matches import SeenPattern
+from member_client.decisions.register import Register
 from member_client.home import Home
 from member_client.session import Session
 from sharing_protocol.statements.handling import Severity
@@ -151,6 +152,18 @@ def test_an_organisation_keeps_its_access_while_one_of_its_accounts_is_on_the_al
         assert planned["accounts"] == 0
         assert "one of its accounts is on the allow-list" in planned["left_out"][0]["why"]
         lab.run("allow", "remove", str(number))
+
+
+def test_who_lost_access_counts_against_the_patterns_budget(lab: Client, tmp_path: Path) -> None:
+    by_account, plan = decisions(lab), tmp_path / "plan.json"
+    lab.run("policy", "stop", "A test")
+    lab.run("decisions", "approve", *by_account.values(), "--as", "Ada")
+    lab.run("policy", "start", "A test")
+    lab.run("revocation", "plan", "--all-approved", "-o", str(plan))
+    lab.run("revocation", "run", str(plan), "--hook", hook_script(tmp_path / "hook.py"), "--rate", "1000", "--yes")
+    lab.run("decisions", "review", by_account["c-1"], "--verdict", "wrong")
+    entry = lab.json("decisions", "show", by_account["c-1"])["pattern_entry"]
+    assert Register.of(Home(lab.home)).outcomes(entry) == (5, 1)
 
 
 def test_a_hook_that_fails_stops_the_run_and_the_next_one_goes_on(lab: Client, tmp_path: Path) -> None:
