@@ -260,6 +260,34 @@ def test_an_ipv4_network_is_one_however_it_is_written() -> None:
         check_id(AllowKind.NETWORK, "fe80::1%eth0/128")
 
 
+def test_accounts_that_join_a_cluster_later_count_against_the_budget_too(register: Register) -> None:
+    policy = lab(standing(PATTERN))
+    make(register, gathered(PATTERN, "subnet:k", ["1"], cluster=["a"]))
+    assert remember_enforced(register, policy, START) == 1
+    make(register, gathered(PATTERN, "subnet:k", ["2"], cluster=["a", "b", "c", "d"]))
+    assert len(acting(register, policy)) == 4
+    assert remember_enforced(register, policy, START) == 1
+    assert remember_enforced(register, policy, START) == 0
+    assert register.outcomes(PATTERN.entry) == (4, 0)
+    number = register.resolve(all_of(register)[0].id)
+    with register.transaction():
+        for account in "bcd":
+            register.spare(number, account, "Ada", "Innocent", START)
+    assert register.outcomes(PATTERN.entry) == (4, 3)
+
+
+def test_a_new_version_does_not_undo_an_upheld_appeal_without_people(register: Register) -> None:
+    make(register, gathered(PATTERN, "a"))
+    appeal = open_appeal(register, all_of(register)[0].id, "", "a@example.com", "Ada", BLOCKING, START)
+    rule_on(register, appeal.number, "Ada", "A batch customer", BLOCKING, START, upheld=True)
+    newer = seen(version=2)
+    make(register, gathered(newer, "a"), gathered(newer, "b"))
+    assert acting(register, lab(standing(newer))) == [("b", "block")]
+    (waiting,) = (one for one in all_of(register) if one.state is State.PROPOSED)
+    assert (waiting.subject.id, waiting.needs_approvals) == ("a", 1)
+    assert "found wrong" in waiting.policy_reasons[-1]
+
+
 def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:
     needing = {Action.FLAG: 1, Action.BLOCK: 1}
     flagging = replace(BLOCKING, actions={Severity.HIGH: Action.FLAG}, approvals=needing)
