@@ -40,7 +40,6 @@ def add(
     if len(given) != 1:
         raise InvalidInput("name one: --account, --organisation or --network")
     session = open_session(home)
-    session.settings  # noqa: B018 - a folder that is no home must not get a register
     wish = allow_register.checked(*given[0], owner, reason, expires, session.now)
     register = Register.of(session.home)
     counts = allow_register.add(register, [wish], getpass.getuser(), session.now)
@@ -61,7 +60,6 @@ def remove(
 ) -> None:
     """Take an entry off the allow-list; decisions on it have an effect again, as far as everything else allows."""
     session = open_session(home)
-    session.settings  # noqa: B018 - as above
     entry = allow_register.remove(Register.of(session.home), number, getpass.getuser(), reason, session.now)
     if as_json:
         output.print_json(allowed_document(entry, session.now) | {"holds": False})
@@ -73,7 +71,6 @@ def remove(
 def list_entries(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the allow-list; expired entries no longer hold, and those that end within 14 days are pointed out."""
     session = open_session(home)
-    session.settings  # noqa: B018 - as above
     now = session.now
     found = list(allow_register.entries(Register.of(session.home)))
     soon = [one for one in found if now < one.expires <= now + allow_register.ENDS_SOON]
@@ -117,7 +114,6 @@ def import_entries(
 ) -> None:
     """Put all entries of a file on the allow-list, or none if one of them is not usable."""
     session = open_session(home)
-    session.settings  # noqa: B018 - as above
     wishes = allow_register.wishes_of(file, owner, reason, expires, session.now)
     counts = allow_register.add(Register.of(session.home), wishes, getpass.getuser(), session.now)
     if as_json:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import HomeOption, JsonOption, open_session, say, say_line
 from member_client.cli.pattern_publishing import (
     LegalBasisOption,
     MarkingOption,
@@ -59,7 +59,7 @@ def open_appeal(
     if as_json:
         output.print_json(appeal_document(made))
     else:
-        say(f"appeal {made.number} opened; rule on it with `stillwatch appeal decide {made.number}`", "green")
+        say_line(f"appeal {made.number} opened; rule on it with `stillwatch appeal decide {made.number}`", "green")
 
 
 @app.command("list")
@@ -70,7 +70,6 @@ def list_appeals(
 ) -> None:
     """List the open appeals, oldest first."""
     session = open_session(home)
-    session.settings  # noqa: B018 - a folder that is no home must not get a register
     found = list(appeals.appeals(Register.of(session.home), open_only=not everything))
     if as_json:
         output.print_json([appeal_document(one) for one in found])
@@ -174,27 +173,27 @@ def _ended(session: Session, ruling: Ruling) -> list[str]:
 
 
 def _say(ruling: Ruling, allowed: bool) -> None:
-    say(f"appeal {ruling.appeal.number} {ruling.appeal.outcome}", "green")
+    say_line(f"appeal {ruling.appeal.number} {ruling.appeal.outcome}", "green")
     for decision in ruling.lifted:
-        say(f"lifted: {decision}")
+        say_line(f"lifted: {decision}")
     for decision in ruling.spared:
-        say(f"left out of {decision}: account {ruling.appeal.account}")
+        say_line(f"left out of {decision}: account {ruling.appeal.account}")
     for kind, value in ruling.subjects:
         if allowed:
-            say(f"on the allow-list: {kind} {value}")
+            say_line(f"on the allow-list: {kind} {value}")
         else:
-            say(f"to leave it in peace: stillwatch allow add --{kind} {value} --owner … --reason … --expires …")
+            say_line(f"to leave it in peace: stillwatch allow add --{kind} {value} --owner … --reason … --expires …")
 
 
 def _show(prepared: list[Prepared], number: int, publish_it: bool) -> None:
     for one in prepared:
         if one.why_not:
-            say(f"no opinion on {one.pattern} version {one.version}: {one.why_not}", "yellow")
+            say_line(f"no opinion on {one.pattern} version {one.version}: {one.why_not}", "yellow")
             continue
-        say(f"{'would be published' if publish_it else 'ready to be published'}, signed, to all members:", "bold")
+        say_line(f"{'would be published' if publish_it else 'ready to be published'}, signed, to all members:", "bold")
         say(json.dumps(one.body, ensure_ascii=False, indent=2))
         if not publish_it:
-            say(f"publish it: stillwatch appeal decide {number} --upheld --reason … --publish")
+            say_line(f"publish it: stillwatch appeal decide {number} --upheld --reason … --publish")
 
 
 def _publish(session: Session, prepared: list[Prepared], yes: bool, as_json: bool) -> list[dict[str, Any]]:

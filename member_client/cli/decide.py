@@ -13,8 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say, warn
+from member_client.cli.output import HomeOption, JsonOption, open_session, say_line, warn
 from member_client.decisions import allow_register
+from member_client.decisions.allow_list import MAX_ID
 from member_client.decisions.deciding import Decided, note_expiries
 from member_client.decisions.deciding import decide as make_decisions
 from member_client.decisions.in_effect import remember_enforced
@@ -132,27 +133,30 @@ def _report(
         output.print_json(_document(chosen, decided, counted, dry_run))
         return
     if not chosen:
-        say("every run was decided before; name one to decide it again")
+        say_line("every run was decided before; name one to decide it again")
         return
     would = "would be " if dry_run else ""
-    say(f"{counted.matches:,} matches in {', '.join(one.name for one in chosen)}")
-    say(
+    say_line(f"{counted.matches:,} matches in {', '.join(one.name for one in chosen)}")
+    say_line(
         f"{decided.new:,} decisions {would}new, {decided.extended:,} {would}extended, {decided.unchanged:,} unchanged, "
         f"{decided.left_alone:,} left alone (lifted before)"
     )
     if decided.actions:
         rising = sorted(decided.actions.items(), key=lambda item: item[0].rank)
-        say("decided: " + ", ".join(f"{count:,} {action}" for action, count in rising))
+        say_line("decided: " + ", ".join(f"{count:,} {action}" for action, count in rising))
     if decided.allow_listed:
-        say(f"{decided.allow_listed:,} of these are on the allow-list, and only observed")
+        say_line(f"{decided.allow_listed:,} of these are on the allow-list, and only observed")
     if decided.unapproved:
-        say(f"{decided.unapproved:,} need approval: `stillwatch decisions list --state proposed`")
+        say_line(f"{decided.unapproved:,} need approval: `stillwatch decisions list --state proposed`")
     for tally in {tally.entry: tally for one in chosen for tally in one.tallies if tally.matches}.values():
         standing = policy.standings.get(tally.entry)
         stage = standing.stage if standing is not None else "not the newest version known here, so without effect"
-        say(f"{tally.title}: {stage}")
+        say_line(f"{tally.title}: {stage}")
     if counted.nobodys:
-        warn(f"{counted.nobodys:,} matches name no account, organisation or cluster: nobody can be decided on")
+        warn(
+            f"{counted.nobodys:,} matches name no account, organisation or cluster, or by an id that is empty or has "
+            f"more than {MAX_ID} characters: nobody can be decided on"
+        )
 
 
 def _document(chosen: Sequence[_Source], decided: Decided, counted: Counted, dry_run: bool) -> dict[str, Any]:

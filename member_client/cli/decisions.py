@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say
+from member_client.cli.output import HomeOption, JsonOption, open_session, say_line
 from member_client.decisions import allow_register
 from member_client.decisions.in_effect import remember_enforced
 from member_client.decisions.lab_policy import lab_policy
@@ -87,7 +87,7 @@ def list_decisions(
         ],
     )
     if limit and len(found) == limit:
-        say(f"the newest {limit}; more with --limit")
+        say_line(f"the newest {limit}; more with --limit")
 
 
 @app.command()
@@ -146,7 +146,7 @@ def approve(
         missing = max(0, one["needs_approvals"] - len(one["approved_by"]))
         again = "" if one["newly_approved"] else f" (by {who} before)"
         wait = f"; {missing} more needed" if missing else f"; in effect: {one['in_effect']}"
-        say(f"{_short(one['id'])} approved{again}{wait}")
+        say_line(f"{_short(one['id'])} approved{again}{wait}")
 
 
 @app.command()
@@ -168,7 +168,7 @@ def lift(
         output.print_json(found)
         return
     for one, is_new in zip(found, new, strict=True):
-        say(
+        say_line(
             f"{_short(one['id'])} {'lifted' if is_new else 'was lifted before'}: {one['subject_kind']} {one['subject']}"
         )
 
@@ -193,9 +193,11 @@ def review(
         output.print_json(found)
         return
     for one in found:
-        say(f"{_short(one['id'])} reviewed as {verdict}")
+        say_line(f"{_short(one['id'])} reviewed as {verdict}")
         if verdict is Verdict.WRONG and one["state"] in (State.PROPOSED, State.IN_FORCE):
-            say(f"  it is still {one['state']}: end it with `stillwatch decisions lift {_short(one['id'])} --reason …`")
+            say_line(
+                f"  it is still {one['state']}: end it with `stillwatch decisions lift {_short(one['id'])} --reason …`"
+            )
 
 
 @app.command()
@@ -252,44 +254,46 @@ def _short(decision: str) -> str:
 
 
 def _say(one: dict[str, Any]) -> None:
-    say(f"{one['id']}", "bold")
+    say_line(f"{one['id']}", "bold")
     until = (
         f"until {one['expires']}" if one["state"] in (State.PROPOSED, State.IN_FORCE) else f"was until {one['expires']}"
     )
-    say(f"{one['state']}: {one['action']} {one['subject_kind']} {one['subject']}, {until}")
-    say(f"in effect now: {one['in_effect']}", "green" if one["in_effect"] == one["action"] else "yellow")
+    say_line(f"{one['state']}: {one['action']} {one['subject_kind']} {one['subject']}, {until}")
+    say_line(f"in effect now: {one['in_effect']}", "green" if one["in_effect"] == one["action"] else "yellow")
     for why in one["held_by"]:
-        say(f"  {why}")
+        say_line(f"  {why}")
     if one["models"]:
-        say(f"only requests to {', '.join(one['models'])}")
+        say_line(f"only requests to {', '.join(one['models'])}")
     if one["accounts"]:
-        say(f"{len(one['accounts']):,} accounts: {', '.join(one['accounts'][:20])}{' …' * (len(one['accounts']) > 20)}")
+        say_line(
+            f"{len(one['accounts']):,} accounts: {', '.join(one['accounts'][:20])}{' …' * (len(one['accounts']) > 20)}"
+        )
         if one["spared"]:
-            say(f"left out after appeals: {', '.join(one['spared'])}")
-    say(f"pattern: {one['pattern_title']}, version {one['pattern_version']} of {one['pattern']}")
-    say(f"  by {one['author']}; entry {one['pattern_entry']}; severity {one['severity']}")
-    say(f"evidence: {one['matches']:,} matches, {one['first'] or 'undated'} to {one['last'] or 'undated'}")
+            say_line(f"left out after appeals: {', '.join(one['spared'])}")
+    say_line(f"pattern: {one['pattern_title']}, version {one['pattern_version']} of {one['pattern']}")
+    say_line(f"  by {one['author']}; entry {one['pattern_entry']}; severity {one['severity']}")
+    say_line(f"evidence: {one['matches']:,} matches, {one['first'] or 'undated'} to {one['last'] or 'undated'}")
     for name, value in one["numbers"].items():
-        say(f"  {name} up to {value:,}")
-    say(f"  {'first ' * (one['matches'] > len(one['detections']))}detections: {', '.join(one['detections'])}")
-    say("policy when it was decided:")
+        say_line(f"  {name} up to {value:,}")
+    say_line(f"  {'first ' * (one['matches'] > len(one['detections']))}detections: {', '.join(one['detections'])}")
+    say_line("policy when it was decided:")
     for reason in one["policy_reasons"]:
-        say(f"  {reason}")
-    say(
+        say_line(f"  {reason}")
+    say_line(
         f"stage of the pattern now: {one['stage'] or 'none'}"
         + (f", roll-out {one['roll_out']} %" if one["roll_out"] else "")
     )
     for reason in one["stage_reasons"]:
         place = f"policy.toml line {reason['line']}" if reason["line"] else "built in"
-        say(f"  {'ok  ' if reason['holds'] else 'HELD'} {place} ({reason['setting']}): {reason['text']}")
+        say_line(f"  {'ok  ' if reason['holds'] else 'HELD'} {place} ({reason['setting']}): {reason['text']}")
     needs = one["needs_approvals"]
-    say(f"approvals: {len(one['approved_by'])} of {needs} needed" if needs else "approvals: none needed")
+    say_line(f"approvals: {len(one['approved_by'])} of {needs} needed" if needs else "approvals: none needed")
     for name in one["approved_by"]:
-        say(f"  {name}")
+        say_line(f"  {name}")
     for label in ("follows", "superseded_by", "review"):
         if one[label]:
-            say(f"{label.replace('_', ' ')}: {one[label]}")
-    say("history:")
+            say_line(f"{label.replace('_', ' ')}: {one[label]}")
+    say_line("history:")
     for event in one["history"]:
         by = f" by {event['who']}" if event["who"] else ""
-        say(f"  {event['at']} {event['what']}{by}{': ' * bool(event['why'])}{event['why']}")
+        say_line(f"  {event['at']} {event['what']}{by}{': ' * bool(event['why'])}{event['why']}")

@@ -143,17 +143,20 @@ def run(arguments: list[str]) -> int:
     except ProtocolError as error:
         return _fail(InvalidInput(error.detail), as_json)
     except (OSError, sqlite3.Error) as error:
-        if _is_busy(error):
-            return _fail(InvalidInput("another sync of this home is under way", "try again when it is done"), as_json)
+        if busy := _busy(error):
+            return _fail(InvalidInput(busy, "try again when it is done"), as_json)
         hint = "check the path, its permissions and the disk"
         return _fail(InvalidInput(f"this machine would not: {error}", hint), as_json)
     return 0
 
 
-def _is_busy(error: Exception) -> bool:
+def _busy(error: Exception) -> str:
+    """What else is under way in this home and keeps us waiting, "" if that is not what is wrong."""
+    if isinstance(error, sqlite3.OperationalError):
+        return "another command of this home is writing" if error.sqlite_errorcode == sqlite3.SQLITE_BUSY else ""
     from filelock import Timeout
 
-    return isinstance(error, Timeout)
+    return "another sync of this home is under way" if isinstance(error, Timeout) else ""
 
 
 def _fail(error: ClientError, as_json: bool) -> int:

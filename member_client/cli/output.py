@@ -51,9 +51,19 @@ def print_json(document: Any, *, one_line: bool = False) -> None:
     typer.echo(show_hidden(json.dumps(document, ensure_ascii=False, indent=None if one_line else 2)))
 
 
+def one_line(text: str) -> str:
+    """Other people's text for a line of ours: it must not begin another, which we would seem to have written."""
+    return show_hidden(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def say(text: str, style: str = "") -> None:
-    """One line for people."""
+    """A text for people, of one line or several."""
     console.print(Text(show_hidden(text), style=style))
+
+
+def say_line(text: str, style: str = "") -> None:
+    """One line for people, whatever is in it: customers choose their ids."""
+    say(one_line(text), style)
 
 
 def warn(text: str, style: str = "yellow") -> None:
@@ -90,7 +100,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(show_hidden(str(cell))) for cell in row))
+        shown.add_row(*(Text(one_line(str(cell))) for cell in row))
     if console.is_terminal:
         console.print(shown)
         return

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
-from member_client.cli.output import HomeOption, JsonOption, open_session, say, warn
+from member_client.cli.output import HomeOption, JsonOption, open_session, say_line, warn
 from member_client.errors import ClientError, InvalidInput
 from member_client.home import write_privately
 from member_client.revocation.authority import Decided, Target
@@ -87,21 +87,21 @@ def plan(
         output.print_json({**described(made), "targets": targets, "left_out": left_out, "file": written})
         return
     for one in made.decisions:
-        say(f"{one.id}: {one.subject}, by {one.pattern}; approved by {', '.join(one.approved_by) or 'nobody'}")
-    say(f"Access would end for {len(made.targets):,}:", "bold")
+        say_line(f"{one.id}: {one.subject}, by {one.pattern}; approved by {', '.join(one.approved_by) or 'nobody'}")
+    say_line(f"Access would end for {len(made.targets):,}:", "bold")
     _say_some([f"{one.kind} {one.id}" for one in made.targets])
     if planned.left_out:
-        say(f"Left out, {len(planned.left_out):,}:", "bold")
+        say_line(f"Left out, {len(planned.left_out):,}:", "bold")
         _say_some([f"{one.kind} {one.id}: {why}" for one, why in planned.left_out])
     if written:
-        say(
+        say_line(
             f"Plan written to {written}; nothing was done. Next: stillwatch revocation run {written} --hook COMMAND",
             "green",
         )
     elif made.targets:
-        say("Nothing was written; --output PLAN makes it a plan that can be run.")
+        say_line("Nothing was written; --output PLAN makes it a plan that can be run.")
     else:
-        say("There is nothing to do, so no plan was written.", "yellow")
+        say_line("There is nothing to do, so no plan was written.", "yellow")
 
 
 @app.command()
@@ -128,6 +128,7 @@ def run(
     with _hook(hook, webhook, token_file, timeout) as called, locked(session.home), Journal(session.home) as journal:
         _confirm(f"End the access of up to {len(found.targets):,} accounts or organisations?", yes, as_json)
         with _decided(session) as decided, _progress(not as_json, "Ending access") as progress:
+            decided.remember_enforced()
             tally = run_plan(found, decided, called, journal, limits, Clock(now=session.clock), progress)
     _report(found, tally, as_json, "revoked")
 
@@ -237,9 +238,9 @@ def _report(found: Plan, tally: Tally, as_json: bool, verb: str) -> None:
             raise typer.Exit(Incomplete.exit_code)
         return
     before = f", {tally.before:,} were done before" if tally.before else ""
-    say(f"{tally.done:,} {verb}{before}", "green")
+    say_line(f"{tally.done:,} {verb}{before}", "green")
     if tally.held_back:
-        say(f"Held back, {len(tally.held_back):,}:", "bold")
+        say_line(f"Held back, {len(tally.held_back):,}:", "bold")
         _say_some([f"{one.kind} {one.id}: {why}" for one, why in tally.held_back])
     if tally.failed:
         warn(f"Failed, {len(tally.failed):,}:", "bold red")
@@ -254,6 +255,6 @@ def _listed(found: list[tuple[Target, str]]) -> list[dict[str, str]]:
 
 def _say_some(lines: list[str]) -> None:
     for line in lines[:_SHOWN]:
-        say(f"  {line}")
+        say_line(f"  {line}")
     if len(lines) > _SHOWN:
-        say(f"  and {len(lines) - _SHOWN:,} more; all of them with --json")
+        say_line(f"  and {len(lines) - _SHOWN:,} more; all of them with --json")

@@ -11,6 +11,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from member_client.decisions.model import Subject, SubjectKind
 from member_client.errors import InvalidInput
 
+_MAPPED = IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses, as a socket for both kinds shows them."""
 MAX_ID = 256
 """Characters of an account's or organisation's id."""
 
@@ -122,7 +124,13 @@ def check_id(kind: AllowKind, written: str) -> str:
     value = written.strip()
     if kind is AllowKind.NETWORK:
         try:
-            return str(ip_network(value))
+            network = ip_network(value)
+            if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+                start = network.network_address.ipv4_mapped
+                network = IPv4Network((int(start or 0), network.prefixlen - _MAPPED.prefixlen))
+            if "%" in str(network):
+                raise ValueError("an address has no zone here")
+            return str(network)
         except ValueError as error:
             raise InvalidInput(
                 f"{written!r} is not a network: {error}", "write it like 203.0.113.0/24 or 2001:db8::/48"

@@ -118,6 +118,14 @@ def load(register: Register, now: datetime) -> AllowList:
     return AllowList(listed, remembered)
 
 
+def inside(register: Register, listed: AllowList, organisation: str, now: datetime) -> Allowed | None:
+    """An entry that covers an account which matches showed in this organisation; None if none does."""
+    accounts = register.database.execute(
+        "SELECT account FROM facts WHERE kind = 'organisation' AND value = ?", (organisation,)
+    )
+    return next((found for (account,) in accounts if (found := listed.covers(now, account=account)) is not None), None)
+
+
 def wishes_of(written: str, owner: str, reason: str, expires: str, now: datetime) -> list[Wish]:
     """The entries that a file names: a CSV with the columns kind, id, owner, reason and expires; or only accounts.
 

@@ -27,7 +27,7 @@ _SUBJECTS = 5_000
 _MATCHES = 40_000
 """At most so many in one transaction, or a little more."""
 _SECOND = 1_000_000
-_ONCE_WRONG = "built in: the decision that this one follows was found wrong, so people must approve it"
+_ONCE_WRONG = "built in: an earlier decision by this pattern was found wrong, so people must approve this one"
 
 
 @dataclass(slots=True)
@@ -211,7 +211,7 @@ class _Batch:
         root = number if known is None else known["root"]
         follows = None if known is None else UUID(bytes=known["id"])
         action, reasons, needs, why = self._action(one)
-        if known is not None and action is not Action.OBSERVE and self._was_wrong(known["number"]):
+        if action is not Action.OBSERVE and self._was_wrong(one):
             needs, why = max(1, needs), self._reason((*reasons, _ONCE_WRONG))
         first, last = _span(matches)
         self._made.append(
@@ -262,8 +262,13 @@ class _Batch:
         self._keep(one, known["number"], known["root"], matches, what, action, needs)
         self._decided.extended += not one.goes_on
 
-    def _was_wrong(self, number: int) -> bool:
-        ask = self._database.execute("SELECT 1 FROM reviews WHERE decision = ? AND verdict = 'wrong'", (number,))
+    def _was_wrong(self, one: Gathered) -> bool:
+        """Whether a decision on this subject was, by any version of the pattern: its author can make more of them."""
+        ask = self._database.execute(
+            "SELECT 1 FROM reviews v JOIN decisions d ON d.number = v.decision JOIN patterns p ON p.number = d.pattern "
+            "WHERE v.verdict = 'wrong' AND d.kind = ? AND d.subject = ? AND p.id = ?",
+            (one.subject.kind.value, one.subject.id, one.pattern.id),
+        )
         return ask.fetchone() is not None
 
     def _keep(

@@ -41,7 +41,10 @@ _MEMBERS = (
     ).replace("FROM decisions d", "FROM members m CROSS JOIN decisions d ON d.number = m.decision")
     + " AND NOT m.spared ORDER BY m.account"
 )
-_CLUSTERS = f"{_OPEN} AND d.kind = 'cluster'"
+_NEW_PERSONS = f"{_OPEN} AND d.kind <> 'cluster' AND NOT d.enforced"
+# Accounts that join later feel it too, and what goes wrong with them counts no less.
+_SIZE = "max(1, (SELECT count(*) FROM members m WHERE m.decision = d.number))"
+_GROWN_CLUSTERS = f"{_OPEN} AND d.kind = 'cluster' AND d.enforced < {_SIZE}"
 _READ = 10_000
 _KINDS = {kind.value: kind for kind in SubjectKind}
 
@@ -150,15 +153,15 @@ def what_and_why(
 
 
 def remember_enforced(register: Register, policy: LabPolicy, now: datetime) -> int:
-    """Note which decisions a customer feels by now, for the roll-out's budget; gives how many are new."""
+    """Note which decisions customers feel by now, for the roll-out's budget; gives how many are new, or have grown."""
     allowed = allow_register.load(register, now)
     found: list[tuple[int]] = []
     with register.reading():
-        for query in (f"{_OPEN} AND d.kind <> 'cluster'", _CLUSTERS):
+        for query in (_NEW_PERSONS, _GROWN_CLUSTERS):
             if any(one.share for one in policy.standings.values()):
                 found += [
                     (row["number"],)
-                    for row, action in _effective_rows(register, f"{query} AND NOT d.enforced", policy, allowed, now)
+                    for row, action in _effective_rows(register, query, policy, allowed, now)
                     if action.enforces
                 ]
     if found:

@@ -29,13 +29,16 @@ class LabPolicy:
     gate: GateRule = field(default_factory=GateRule)
 
 
-def lab_policy(session: Session, now: datetime) -> LabPolicy:
+def lab_policy(session: Session, now: datetime, policy: Policy | None = None) -> LabPolicy:
     """What holds now: read anew, and computed anew from the facts as they are.
+
+    Args:
+        policy: to be followed instead of the home's policy.toml.
 
     Raises:
         InvalidInput: the home, its policy.toml or its lifecycle.sqlite is not usable.
     """
-    policy = read_policy(session.home)
+    policy = policy or read_policy(session.home)
     found = standings(session, policy, now, outcomes=outcomes_of(session))
     return LabPolicy(rules_of(policy), found, policy.settings.gate)
 

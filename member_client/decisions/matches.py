@@ -5,6 +5,7 @@ DuckDB reads and sorts the file, on disk if it is large; a subject's matches the
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ _COLUMNS = {
 }
 _QUERY = """
 WITH found AS (
-    SELECT *, coalesce("org.id", "window"->>'$.group."org.id"') AS organisation,
+    SELECT *, nullif(coalesce("org.id", "window"->>'$.group."org.id"'), '') AS organisation,
         coalesce("network.ip", "window"->>'$.group."network.ip"') AS address,
         (cluster->>'$.key_kind') || ':' || (cluster->>'$.key') AS key
     FROM read_json($file, format = 'newline_delimited', columns = {columns})
@@ -122,7 +123,7 @@ class Counted:
 
     Attributes:
         matches: read so far.
-        nobodys: among them, those that name no account, organisation or cluster.
+        nobodys: among them, those that name no account, organisation or cluster, or by an id of no use.
     """
 
     matches: int = 0
@@ -143,9 +144,10 @@ def gather(path: Path, organisations: bool, counted: Counted, scratch: Path) -> 
     if not path.is_file():
         raise InvalidInput(f"{path} is not there", "run `stillwatch detect` again, or name another run")
     current: Gathered | None = None
-    for row in _rows(path, organisations, scratch):
+    for row in map(_with_short_key, _rows(path, organisations, scratch)):
         counted.matches += 1
-        if row.kind is None:
+        # Customers choose such ids: one of no use must not keep all others from being decided on.
+        if row.kind is None or not _usable(row.subject):
             counted.nobodys += 1
             continue
         try:
@@ -164,6 +166,19 @@ def gather(path: Path, organisations: bool, counted: Counted, scratch: Path) -> 
         yield current
 
 
+def _usable(id_: str) -> bool:
+    """Whether an id can be put on the allow-list, as far as its length goes: on nobody else anything is decided."""
+    return 0 < len(id_) <= MAX_ID
+
+
+def _with_short_key(row: _Line) -> _Line:
+    """The same, with a cluster's key cut to the length of an id: a prompt template may have thousands of letters."""
+    if row.kind != SubjectKind.CLUSTER or len(row.subject) <= MAX_ID:
+        return row
+    digest = hashlib.sha256(row.subject.encode("utf-8", "surrogatepass")).hexdigest()
+    return row._replace(subject=f"{row.subject[: MAX_ID - len(digest) - 1]}…{digest}")
+
+
 def _begun(row: _Line, current: Gathered | None) -> Gathered | None:
     """What a row begins; None if it belongs to what is being gathered."""
     goes_on = False
@@ -176,8 +191,6 @@ def _begun(row: _Line, current: Gathered | None) -> Gathered | None:
         pattern = current.pattern
     else:
         pattern = _pattern(row)
-    if not 0 < len(row.subject) <= MAX_ID:
-        raise ValueError("an id of no use")
     return Gathered(pattern, Subject(_KINDS[row.kind or ""], row.subject), goes_on)
 
 
@@ -197,7 +210,7 @@ def _add(row: _Line, gathered: Gathered | None) -> None:
     numbers = json.loads(row.numbers) if row.numbers is not None else _NO_NUMBERS
     gathered.matches[number] = Match(number, began, time, numbers)
     if row.cluster is not None:
-        gathered.accounts.update(str(one) for one in json.loads(row.cluster)["accounts"])
+        gathered.accounts.update(filter(_usable, map(str, json.loads(row.cluster)["accounts"])))
     elif row.account:
         if row.organisation:
             gathered.facts.add((row.account, AllowKind.ORGANISATION, row.organisation))

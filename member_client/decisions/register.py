@@ -7,6 +7,7 @@ decision is proposed, in force or expired is no stored state: it follows from it
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -34,11 +35,16 @@ from member_client.decisions.schema import SCHEMA_VERSION, prepare
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.session import Session
+from sharing_protocol.statements.header import show_hidden
 
+WAIT_SECONDS = 10.0
+"""For another process that writes."""
 MAX_NAME = 100
 """Characters of the name of a person, and of a reason ten times as many."""
 _SHOWN_DETECTIONS = 20
 _SHORTEST_PREFIX = 4
+_UNSEEN = re.compile("[\u180b-\u180d\u2800\ufe00-\ufe0f]")
+"""Variation selectors and a blank, which count as printable."""
 
 SIZE = "max(1, (SELECT count(*) FROM members m WHERE m.decision = decisions.number))"
 APPROVED = "(SELECT count(*) FROM approvals a WHERE a.decision = d.number AND a.action >= d.action)"
@@ -82,7 +88,7 @@ class Register:
         """
         self.path = path
         try:
-            self.database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            self.database = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
             path.chmod(0o600)
             self.database.row_factory = sqlite3.Row
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -65536"):
@@ -95,7 +101,12 @@ class Register:
 
     @classmethod
     def of(cls, home: Home) -> Register:
-        """The register of a home."""
+        """The register of a home.
+
+        Raises:
+            InvalidInput: the folder is no home, which must not get a register; or see above.
+        """
+        home.settings()
         return cls(path_of(home))
 
     def close(self) -> None:
@@ -249,7 +260,7 @@ class Register:
             raise InvalidInput(
                 f"{decision.id} is {decision.state}", "only what is proposed or in force can be approved"
             )
-        shown = check_text(name, "a name", MAX_NAME)
+        shown = check_name(name)
         folded = fold(shown)
         row = self.database.execute(
             "SELECT action FROM approvals WHERE decision = ? AND folded = ?", (number, folded)
@@ -356,6 +367,18 @@ def moment(rules: Rules, now: datetime) -> dict[str, int]:
 def fold(name: str) -> str:
     """What is the same for all ways to write one name."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def check_name(text: str) -> str:
+    """A person's name, without the spaces around it.
+
+    Raises:
+        InvalidInput: it is empty or too long, or has what nobody sees: it would make two people of one.
+    """
+    name = check_text(text, "a name", MAX_NAME)
+    if not name.isprintable() or show_hidden(name) != name or _UNSEEN.search(name):
+        raise InvalidInput(f"the name {name!r} has characters that nobody sees", "write the name without them")
+    return name
 
 
 def check_text(text: str, what: str, limit: int = 10 * MAX_NAME) -> str:

@@ -126,7 +126,7 @@ class Answers:
             "ready": condition.ready,
             "age_seconds": None if condition.age is None else int(condition.age),
             "stale": condition.stale,
-            "fail": facts.fail if facts else self._settings.without_data,
+            "fail": facts.fail if facts else self.gate.without_data,
             "stale_after_seconds": facts.stale_after if facts else None,
             "rows": facts.rows if facts else None,
             "generation": facts.generation if facts else None,

@@ -1,6 +1,6 @@
 """Making a gate's table anew, in a process of its own: its memory and its pauses are not the gate's.
 
-python -m member_client.gate.building HOME TABLE
+python -m member_client.gate HOME TABLE
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ from member_client.home import Home
 
 BUILD_SECONDS = 600
 """A build that takes longer is ended."""
+MADE_WITH_FAULT = 3
+"""How a build ends that made a table, and says what is to be mended all the same."""
 _MAX_TOLD = 2000
 
 
 class Builder(Protocol):
     """Writes new tables to a file, each whole or not at all."""
 
-    def build(self, path: Path) -> None:
+    def build(self, path: Path) -> str:
         """Write a table.
+
+        Returns:
+            What people should mend although there is a table, "" for nothing.
 
         Raises:
             Unusable: it cannot be made; the file is as it was.
@@ -44,7 +49,7 @@ class ChildBuilder:
         self._child: subprocess.Popen[str] | None = None
         self._stopped = False
 
-    def build(self, path: Path) -> None:
+    def build(self, path: Path) -> str:
         """See `Builder`."""
         with self._lock:
             if self._stopped:
@@ -67,8 +72,9 @@ class ChildBuilder:
             raise table.Unusable(f"the table was not made within {BUILD_SECONDS} s") from error
         finally:
             table.draft_of(path, child.pid).unlink(missing_ok=True)
-        if child.returncode != 0:
+        if child.returncode not in (0, MADE_WITH_FAULT):
             raise table.Unusable(told.strip()[-_MAX_TOLD:] or f"the process ended with status {child.returncode}")
+        return told.strip()[-_MAX_TOLD:] if child.returncode == MADE_WITH_FAULT else ""
 
     def stop(self) -> None:
         """See `Builder`."""

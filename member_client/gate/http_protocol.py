@@ -51,7 +51,7 @@ class Conversation(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._target, self._headers = b"", list[tuple[bytes, bytes]]()
         self._out: list[bytes] = []
-        self._in_head, self._grown = False, 0
+        self._in_head, self._goes_on, self._grown = False, False, 0
         self._ends = False
         self._heard = 0.0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +87,7 @@ class Conversation(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._ends:
             return
-        growing = self._in_head
+        self._goes_on = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -96,12 +96,12 @@ class Conversation(asyncio.Protocol):
             if not self._ends:
                 self._out.append(_BAD_REQUEST)
                 self._ends = True
-        # What comes while a head is not whole is more of it.
-        if growing and self._in_head:
-            self._grown += len(data)
-            if self._grown > MAX_HEAD_BYTES:
+        # The parser keeps what it has of a head, or of trailers after a body, until that is whole.
+        self._grown = 0 if self._goes_on else self._grown + len(data)
+        if self._grown > MAX_HEAD_BYTES:
+            if self._in_head:
                 self._out.append(_TOO_LARGE)
-                self._ends = True
+            self._ends = True
         if self._out:
             transport.write(b"".join(self._out))
             self._out.clear()
@@ -135,7 +135,7 @@ class Conversation(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._target, self._headers = b"", []
-        self._in_head, self._grown = True, 0
+        self._in_head = self._goes_on = True
         self._heard = asyncio.get_running_loop().time()
 
     def on_url(self, part: bytes) -> None:
@@ -143,8 +143,9 @@ class Conversation(asyncio.Protocol):
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header."""
-        self._headers.append((name.lower(), value))
+        """A header; or a trailer, which says nothing any more."""
+        if self._in_head:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -163,3 +164,11 @@ class Conversation(asyncio.Protocol):
         out.append(b"content-length: %d\r\n\r\n" % len(body))
         if body and parser.get_method() != b"HEAD":
             out.append(body)
+
+    def on_body(self, part: bytes) -> None:  # noqa: ARG002 - it is dropped
+        """A piece of the body."""
+        self._goes_on = True
+
+    def on_message_complete(self) -> None:
+        """All of it has come."""
+        self._goes_on = True

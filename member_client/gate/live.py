@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from member_client.errors import InvalidInput
 from member_client.gate.building import Builder, builder_of
 from member_client.gate.settings import GateSettings, read_settings
 from member_client.gate.sources import Sources
@@ -36,7 +37,7 @@ class Condition:
         age: seconds since the lab last learned from the forum.
         stale: whether that is longer than the policy lets the gate go by.
         reloads, failures: how many tables were taken and how many could not be, since the start.
-        error: why the newest table could not be taken; "" if it was.
+        error: why the newest table could not be taken, or what is wrong although it was; "" for nothing.
         build_seconds: how long the last one took to make and to take.
     """
 
@@ -105,6 +106,8 @@ class Gate:
         self._builder = builder or builder_of(self.home)
         self._wall, self._monotonic = wall, monotonic
         self._live: _Live | None = None
+        self.without_data = self._fail_without_data()
+        """`open` or `closed`: what happens to requests while there is no table."""
         self._reloads = self._failures = 0
         self._error, self._build_seconds = "no table was made yet", 0.0
         self._wake, self._wanted, self._closing = threading.Event(), threading.Event(), threading.Event()
@@ -152,7 +155,7 @@ class Gate:
         """
         live = self._live
         if live is None:
-            return on_failure(self.settings.without_data, UNREADABLE, None)
+            return on_failure(self.without_data, UNREADABLE, None)
         return judge(live.table, live.now(), account, organisation, address, model)
 
     def reload(self) -> None:
@@ -179,6 +182,17 @@ class Gate:
             error=self._error,
             build_seconds=self._build_seconds,
         )
+
+    def _fail_without_data(self) -> str:
+        if self.settings.without_data != "policy":
+            return self.settings.without_data
+        from member_client.lifecycle.policy_file import read_file, read_policy  # only as long as there is no table
+
+        with contextlib.suppress(InvalidInput, OSError):
+            return read_policy(self.home).settings.gate.fail
+        with contextlib.suppress(InvalidInput, OSError):
+            return read_file(self.path.with_name("policy.toml")).settings.gate.fail
+        return "open"
 
     def _take(self) -> None:
         # One assignment: a request sees the old table or the new one, never neither and never both.
@@ -207,7 +221,7 @@ class Gate:
 
     def _renew(self) -> None:
         try:
-            self._builder.build(self.path)
+            wrong = self._builder.build(self.path)
             self._take()
         except Unusable as error:
             if not self._closing.is_set():
@@ -217,11 +231,15 @@ class Gate:
             self._failed(f"a fault in making the table: {error}")
         else:
             self._reloads += 1
-            self._error = ""
+            self._error = wrong
+            if wrong:
+                log.warning("a new table, but %s", wrong)
             facts = self.condition().facts
             log.info("new table: %d rows, generation %s", facts.rows if facts else 0, facts.generation if facts else "")
 
     def _failed(self, why: str) -> None:
+        if self._live is None:
+            self.without_data = self._fail_without_data()
         self._failures += 1
         self._error = why
         log.warning("no new table, the last good one stays in force: %s", why)

@@ -106,8 +106,8 @@ def listen(address: Address) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, ValueError) as error:  # ValueError: a name that can be none
+        why = getattr(error, "strerror", None) or error
         raise InvalidInput(f"cannot listen on {address}: {why}", "choose another address") from error
     return listener
 

@@ -59,7 +59,7 @@ class GateSettings:
             the client is the first of these. 0: the header is not looked at.
         throttle_status: how a throttled request is answered.
         throttle_per_minute: so many requests of a throttled subject pass each minute, marked; 0 for none.
-        without_data: `open` or `closed`, while no table could ever be read: then the policy's word is not known.
+        without_data: `open` or `closed`, while no table could be read; `policy`: as policy.toml says of what is stale.
         rebuild_seconds: the table is made anew after this time also if nothing seems to have changed.
     """
 
@@ -72,7 +72,7 @@ class GateSettings:
     trusted_hops: int = 0
     throttle_status: int = 429
     throttle_per_minute: int = 0
-    without_data: str = "open"
+    without_data: str = "policy"
     rebuild_seconds: int = 300
 
     def __post_init__(self) -> None:
@@ -87,8 +87,8 @@ class GateSettings:
                 raise ValueError(f"{name} is not between {least} and {most}")
         if self.throttle_status not in THROTTLE_STATUSES:
             raise ValueError(f"throttle_status is not one of {', '.join(map(str, THROTTLE_STATUSES))}")
-        if self.without_data not in ("open", "closed"):
-            raise ValueError("without_data is neither open nor closed")
+        if self.without_data not in ("policy", "open", "closed"):
+            raise ValueError("without_data is none of policy, open and closed")
         # By the port of the socket that a request came in at, the two are told apart.
         if 0 < self.listen.port == self.status.port or "" != self.listen.path == self.status.path:
             raise ValueError("listen and status need a port each, or a path")
@@ -115,7 +115,7 @@ def read_settings(path: Path, **instead: str | None) -> GateSettings:
         document = tomllib.loads(text.decode())
     except FileNotFoundError:
         document = {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not usable: {error}", _HINT) from error
     document |= {name: value for name, value in instead.items() if value is not None}
     try:

@@ -31,6 +31,7 @@ from typing import Any
 
 import httpx
 
+from member_client.calling_out import HOST, LOCAL, check_webhook_url
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.incidents.events import Event, EventKind
@@ -39,12 +40,8 @@ MAX_HOOKS = 32
 MAX_FILE_BYTES = 64 * 1024
 MAX_PASSWORD_BYTES = 4096
 MAX_RECIPIENTS = 50
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(r"[!#-'*+\-./-9=?A-Z^-~]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)
-_LABEL = r"[A-Za-z0-9_-]{1,63}"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*|[0-9a-f:.]+", re.ASCII)
-_TARGET = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,17 +250,7 @@ def _webhook(table: _Table, folder: Path) -> Webhook:
     common = _common(table, folder)
     url = table.text("url")
     table.end()
-    try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL:
-        raise ValueError("url is not a URL") from None
-    if parts.userinfo or parts.fragment or not _HOST.fullmatch(parts.host) or (parts.port or 1) > 65535:
-        raise ValueError("url is an absolute URL without user and fragment")
-    if not _TARGET.fullmatch(parts.raw_path):
-        raise ValueError("url has characters that have to be percent-encoded")
-    if parts.scheme != "https" and (parts.scheme, parts.host in _LOCAL) != ("http", True):
-        raise ValueError("url begins with https://, or with http:// and is of this machine")
-    return Webhook(**common, url=f"{parts.scheme}://{(parts.netloc + parts.raw_path).decode()}")
+    return Webhook(**common, url=check_webhook_url(url))
 
 
 def _mailbox(table: _Table, folder: Path) -> Mailbox:
@@ -283,9 +270,9 @@ def _mailbox(table: _Table, folder: Path) -> Mailbox:
     table.end()
     if tls not in ("starttls", "implicit", "none"):
         raise ValueError("tls is starttls, implicit or none")
-    if not _HOST.fullmatch(mailbox.host):
+    if not HOST.fullmatch(mailbox.host):
         raise ValueError("host is a name or an address")
-    if tls == "none" and mailbox.host not in _LOCAL:
+    if tls == "none" and mailbox.host not in LOCAL:
         raise ValueError("tls is none only to this machine")
     if not mailbox.to or not all(_ADDRESS.fullmatch(one) for one in (*mailbox.to, mailbox.sender)):
         raise ValueError("to and from are plain e-mail addresses")

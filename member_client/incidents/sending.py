@@ -12,10 +12,8 @@ import contextlib
 import json
 import secrets
 import smtplib
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, parsedate_to_datetime
@@ -24,6 +22,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from member_client.calling_out import Watch, cut_off
 from member_client.errors import InvalidInput
 from member_client.incidents.deliveries import Delivery
 from member_client.incidents.hooks import Mailbox, Webhook
@@ -56,37 +55,6 @@ class Undelivered(Exception):
         self.others_may_pass = others_may_pass
 
 
-class _Watch:
-    """Holds the socket that the deadline shuts down."""
-
-    expired = False
-    _socket: socket.socket | None = None
-
-    def hold(self, held: socket.socket) -> None:
-        self._socket = held
-        if self.expired:
-            self.shut()
-
-    def shut(self) -> None:
-        self.expired = True
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-
-@contextlib.contextmanager
-def _cut_off(seconds: float) -> Iterator[_Watch]:
-    """Shut the socket down after so many seconds; whoever waits for it gets the end of the stream."""
-    watch = _Watch()
-    timer = threading.Timer(seconds, watch.shut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield watch
-    finally:
-        timer.cancel()
-
-
 # -- webhooks --------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +73,7 @@ def send_to_webhook(
         "Idempotency-Key": f'"{delivery.key}"',
         "User-Agent": f"stillwatch/{version('stillwatch')}",
     }
-    with _cut_off(deadline) as watch:
+    with cut_off(deadline) as watch:
         try:
             status, retry_after = _post(hook, content, headers, watch)
         except (httpx.HTTPError, OSError) as error:
@@ -114,14 +82,11 @@ def send_to_webhook(
         raise _refusal(status, _seconds(retry_after, now))
 
 
-def _post(hook: Webhook, content: bytes, headers: dict[str, str], watch: _Watch) -> tuple[int, str]:
-    def trace(event: str, details: dict[str, Any]) -> None:
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            watch.hold(details["return_value"].get_extra_info("socket"))
-
+def _post(hook: Webhook, content: bytes, headers: dict[str, str], watch: Watch) -> tuple[int, str]:
+    watched = {"trace": watch.trace}
     with (
         httpx.Client(verify=_certificates(hook), timeout=WAIT_SECONDS, follow_redirects=False) as client,
-        client.stream("POST", hook.url, content=content, headers=headers, extensions={"trace": trace}) as response,
+        client.stream("POST", hook.url, content=content, headers=headers, extensions=watched) as response,
     ):
         return response.status_code, response.headers.get("retry-after", "")
 
@@ -179,7 +144,7 @@ def send_by_email(hook: Mailbox, delivery: Delivery, now: float, deadline: float
         login = hook.password() if hook.user else ""
     except InvalidInput as error:
         raise Undelivered(str(error)) from error
-    with _cut_off(deadline) as watch:
+    with cut_off(deadline) as watch:
         try:
             server = _connect(hook, watch)
             try:
@@ -202,7 +167,7 @@ def send_by_email(hook: Mailbox, delivery: Delivery, now: float, deadline: float
     return f"refused: {', '.join(sorted(refused))}" if refused else ""
 
 
-def _connect(hook: Mailbox, watch: _Watch) -> smtplib.SMTP:
+def _connect(hook: Mailbox, watch: Watch) -> smtplib.SMTP:
     name = hook.sender.partition("@")[2]
     if hook.tls == "implicit":
         server: smtplib.SMTP = _BoundedOverTls(
@@ -238,7 +203,7 @@ class _Replies:
 class _Bounded(smtplib.SMTP):
     """A session whose socket the deadline reaches, and whose server cannot talk for ever."""
 
-    def __init__(self, *arguments: Any, watch: _Watch, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, watch: Watch, **settings: Any) -> None:
         self._watch = watch
         self._left = MAX_SMTP_BYTES
         super().__init__(*arguments, **settings)

@@ -85,11 +85,13 @@ def read_file(path: Path) -> Policy:
         PolicyRefused: it has something to mend.
         FileNotFoundError: there is none.
     """
+    return parse(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file, as far as a policy may go; `parse` refuses what is longer."""
     with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise PolicyRefused(str(path), [Fault(0, "", f"it has more than {MAX_BYTES:,} bytes", SEE)])
-    return parse(data, str(path))
+        return file.read(MAX_BYTES + 1)
 
 
 def parse(data: bytes, name: str = "policy.toml") -> Policy:
@@ -101,13 +103,15 @@ def parse(data: bytes, name: str = "policy.toml") -> Policy:
     Raises:
         PolicyRefused: it has something to mend.
     """
+    if len(data) > MAX_BYTES:
+        raise PolicyRefused(name, [Fault(0, "", f"it has more than {MAX_BYTES:,} bytes", SEE)])
     try:
         text = data.decode("utf-8")
         document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PolicyRefused(name, [Fault(line, "", "it is not UTF-8 text", "save it as UTF-8")]) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         found = _AT_LINE.search(str(error))
         what = f"it is not TOML: {_AT_LINE.sub('', str(error)).strip()}"
         mend = 'write `setting = value` under a [section], text in "quotation marks"'

@@ -6,8 +6,8 @@ halt        why all enforcement was halted; no row if it was not
 switch      who turned the stop switch, when and why: the last row is how it is now
 changes     every change of a stage, for whoever asks later
 
-All of it bounds what patterns may do; nothing in it allows anything by itself. So a lost file only means that patterns
-climb anew.
+All of it bounds what patterns may do; nothing in it allows anything by itself. Without the file patterns climb anew;
+but the stop switch is then off, and what people must resume goes on by itself.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class LifecycleStore:
                 self._prepare(path)
         except (sqlite3.Error, OSError) as error:
             raise InvalidInput(
-                f"{path} cannot be opened: {error}", "move it away; all patterns then climb anew"
+                f"{path} cannot be opened: {error}",
+                "check the file and its permissions; without it patterns climb anew, and `policy stop` is forgotten",
             ) from error
 
     def close(self) -> None:

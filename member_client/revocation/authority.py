@@ -1,7 +1,9 @@
 """Whether access may be revoked by a decision, now: asked when a plan is made, and again before each account.
 
 It takes all of: the decision blocks and is in effect now, whatever held when the plan was made; as many people as the
-policy asks for have approved it, and at least one; the allow-list does not cover the account; no appeal left it out.
+policy asks for have approved it, and at least one; the allow-list does not cover the account; no appeal left it out. An
+organisation is left alone as a whole if the allow-list covers one of its accounts, as far as matches told: who ends its
+access cannot spare that one, as the gate does.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Protocol
 
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import AllowList
-from member_client.decisions.in_effect import what_and_why
+from member_client.decisions.in_effect import remember_enforced, what_and_why
 from member_client.decisions.lab_policy import lab_policy
 from member_client.decisions.model import Action, Decision, State, Subject, SubjectKind
 from member_client.decisions.register import Register, Wanted
@@ -69,6 +71,11 @@ class Decided:
         found = [one for one in self._register.find(wanted, rules, now) if one.approved_by]
         return found[::-1]
 
+    def remember_enforced(self) -> None:
+        """Note which decisions customers feel: what goes wrong with them counts against their patterns."""
+        now = self._session.now
+        remember_enforced(self._register, lab_policy(self._session, now), now)
+
     def judge(self, decision_id: str) -> Judged:
         """Everything that decides about a decision's accounts, as of now."""
         now = self._session.now
@@ -78,13 +85,13 @@ class Decided:
             decision = self._register.get(number, policy.rules, now)
             spared = frozenset(self._register.spared(number))
             allowed = allow_register.load(self._register, now)
-        return Judged(
-            decision,
-            why_decision_does_not(decision, *what_and_why(decision, policy, allowed, now)),
-            spared,
-            allowed,
-            now,
-        )
+            inside = None
+            if decision.subject.kind is SubjectKind.ORGANISATION:
+                inside = allow_register.inside(self._register, allowed, decision.subject.id, now)
+        held_by = why_decision_does_not(decision, *what_and_why(decision, policy, allowed, now))
+        if not held_by and inside is not None:
+            held_by = f"one of its accounts is on the allow-list: {inside}"
+        return Judged(decision, held_by, spared, allowed, now)
 
     def why_not(self, target: Target) -> str:
         """See `Authority`."""

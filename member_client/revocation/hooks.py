@@ -13,13 +13,12 @@ import stat
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Protocol
-from urllib.parse import urlsplit
 
 import httpx
 
+from member_client.calling_out import check_webhook_url, cut_off
 from member_client.errors import InvalidInput
 from sharing_protocol.statements.header import show_hidden
 
@@ -101,11 +100,16 @@ class Webhook:
         Raises:
             InvalidInput: another URL; the token cannot be read, or others can.
         """
-        _check_url(url)
+        try:
+            self._url = check_webhook_url(url)
+        except ValueError as error:
+            raise InvalidInput(
+                f"--webhook is no URL for a webhook: {error}", "write it like https://…/revoke"
+            ) from error
         headers = {"content-type": "application/json"}
         if token_file is not None:
             headers["authorization"] = f"Bearer {_token(token_file)}"
-        self._url = url
+        self._timeout = timeout
         self._client = httpx.Client(timeout=timeout, headers=headers, follow_redirects=False, trust_env=False)
 
     def close(self) -> None:
@@ -114,11 +118,19 @@ class Webhook:
 
     def call(self, body: bytes, key: str) -> Outcome:
         """See `Hook`."""
-        try:
-            with self._client.stream("POST", self._url, content=body, headers={"idempotency-key": key}) as response:
-                status = response.status_code
-        except httpx.HTTPError as error:
-            return Outcome(False, f"no answer: {type(error).__name__}")
+        # A connection of its own for each call: the deadline holds its socket, and ends also an answer that drips.
+        headers = {"idempotency-key": key, "connection": "close"}
+        with cut_off(self._timeout) as watch:
+            try:
+                with self._client.stream(
+                    "POST", self._url, content=body, headers=headers, extensions={"trace": watch.trace}
+                ) as response:
+                    status = response.status_code
+            except (httpx.HTTPError, OSError) as error:
+                told = (
+                    f"no answer within {self._timeout:g} s" if watch.expired else f"no answer: {type(error).__name__}"
+                )
+                return Outcome(False, told)
         again = status >= 500 or status in _PATIENCE
         return Outcome(True) if 200 <= status < 300 else Outcome(False, f"HTTP status {status}", again)
 
@@ -132,17 +144,6 @@ def _excerpt(said: IO[bytes]) -> str:
     said.seek(0)
     text = show_hidden(said.read(SHOWN).decode("utf-8", "replace").strip().replace("\n", " "))
     return f": {text}" if text else ""
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    try:
-        local = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if parts.username or not host or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not local):
-        raise InvalidInput(f"{url!r} is no URL for a webhook", "give https://…, or http:// to this machine only")
 
 
 def _token(path: Path) -> str:

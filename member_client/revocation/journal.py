@@ -154,8 +154,9 @@ def locked(home: Home) -> Iterator[None]:
     """Let nobody else run or undo a plan of this home.
 
     Raises:
-        InvalidInput: somebody does.
+        InvalidInput: somebody does; or the folder is no home, which must not get a journal.
     """
+    home.settings()
     folder = folder_of(home)
     folder.mkdir(mode=0o700, exist_ok=True)
     try:

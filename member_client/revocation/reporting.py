@@ -9,7 +9,7 @@ from typing import Any
 from member_client.referral.document import Block, Heading, Items, Paragraph, Table, to_markdown
 from member_client.revocation.journal import Line, What
 from member_client.revocation.planning import Plan, described
-from member_client.revocation.running import states
+from member_client.revocation.running import is_to_undo, states
 from sharing_protocol.statements.header import format_timestamp
 
 NOT_BEGUN = "not begun"
@@ -41,7 +41,7 @@ def report_document(plan: Plan, lines: Iterable[Line]) -> dict[str, Any]:
         for target, line in found.items()
     ]
     counts = Counter(str(one["state"]) for one in accounts)
-    undo = [one["id"] for one in accounts if one["state"] == What.DONE and one["plan"] == plan.id][::-1]
+    undo = [target.id for target, line in found.items() if is_to_undo(plan, line)][::-1]
     return {**described(plan), "states": dict(sorted(counts.items())), "to_undo": undo, "targets": accounts}
 
 

@@ -100,7 +100,7 @@ def run_plan(
             run.tally.before += 1
         elif state in (What.UNDO_BEGUN, What.UNDO_FAILED):
             run.tally.held_back.append((target, "its access is being given back: finish `revocation undo` first"))
-        elif why := authority.why_not(target):
+        elif why := run.why_not_at_its_turn(target):
             if state not in (What.BEGUN, What.FAILED):  # a hook that was called stays to be undone
                 run.note(target, What.HELD_BACK, why)
             run.tally.held_back.append((target, why))
@@ -137,10 +137,13 @@ def to_undo(plan: Plan, journal: Journal, only: Collection[str] = ()) -> list[Ta
     Args:
         only: ids of accounts and organisations that are meant; () for all.
     """
-    found = [
-        target for target in targets_of(plan) if journal.state(target) in TO_UNDO and (not only or target.id in only)
-    ]
-    return [target for target in found if journal.last[target].plan == plan.id][::-1]
+    found = [target for target in targets_of(plan) if is_to_undo(plan, journal.last.get(target))]
+    return [target for target in found if not only or target.id in only][::-1]
+
+
+def is_to_undo(plan: Plan, last: Line | None) -> bool:
+    """Whether by the last that is known of an account this plan took its access, or may have."""
+    return last is not None and last.what in TO_UNDO and last.plan == plan.id
 
 
 def targets_of(plan: Plan) -> Iterator[Target]:
@@ -166,6 +169,11 @@ class _Run:
         self._decisions = {one.id: one for one in plan.decisions}
         self._next_call = clock.steady()
         self.tally = Tally()
+
+    def why_not_at_its_turn(self, target: Target) -> str:
+        """Why it may not be done, asked when its turn has come: at a slow pace a minute may pass until then."""
+        self._await_turn()
+        return self._why_not(target)
 
     def do(self, target: Target) -> bool:
         """Do it to one account; False when too many have failed and the pass must end."""
@@ -193,19 +201,19 @@ class _Run:
         for attempt in range(self._limits.attempts):
             if attempt:
                 self._clock.wait(min(2.0**attempt, _LONGEST_WAIT))
-                if why := self._why_not(target):  # people may have changed their minds while we waited
+                if why := self.why_not_at_its_turn(target):  # people may have changed their minds while we waited
                     return Outcome(False, f"{outcome.note}; not tried again: {why}")
-            self._keep_pace()
+            self._await_turn()
+            self._next_call = self._clock.steady() + 1 / self._limits.per_second
             outcome = self._hook.call(body, key)
             if outcome.done or not outcome.again:
                 break
         return outcome
 
-    def _keep_pace(self) -> None:
+    def _await_turn(self) -> None:
         now = self._clock.steady()
         if now < self._next_call:
             self._clock.wait(self._next_call - now)
-        self._next_call = max(now, self._next_call) + 1 / self._limits.per_second
 
     def _body(self, target: Target, key: str) -> bytes:
         decision = self._decisions.get(target.decision)

@@ -64,12 +64,13 @@ class Decided:
         self.snapshot = snapshot
         self.spoils = b""
 
-    def build(self, path: Path) -> None:
+    def build(self, path: Path) -> str:
         if self.snapshot is None:
             raise table.Unusable("decisions.sqlite is no store")
         table.write(path, self.snapshot)
         if self.spoils:
             path.write_bytes(path.read_bytes()[: -len(self.spoils)] + self.spoils)
+        return ""
 
     def stop(self) -> None:
         pass

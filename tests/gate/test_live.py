@@ -200,10 +200,10 @@ def test_a_gate_that_ends_ends_its_build(tmp_path: Path) -> None:
 
 def test_a_fault_of_the_builder_does_not_end_the_watching(tmp_path: Path) -> None:
     class Faulty(Decided):
-        def build(self, path: Path) -> None:
+        def build(self, path: Path) -> str:
             if self.snapshot is None:
                 raise RuntimeError("a fault of ours")
-            super().build(path)
+            return super().build(path)
 
     decided = Faulty(None)
     with Gate(home_in(tmp_path), builder=decided, wall=lambda: NOW.timestamp()) as gate:
@@ -234,6 +234,7 @@ def test_settings_are_read_and_what_is_wrong_with_them_is_said(tmp_path: Path) -
         'without_data = "ajar"': "without_data",
         "listen = ": "not usable",
         "#" + "x" * 70_000: "larger",
+        "listen = " + "[" * 5_000: "not usable",
     }.items():
         path.write_text(wrong)
         with pytest.raises(InvalidInput, match=told):
@@ -244,3 +245,27 @@ def test_a_folder_that_is_no_home_gets_no_gate(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not a Stillwatch home"):
         Gate(type(home_in(tmp_path / "other"))(tmp_path))
     assert not (tmp_path / "gate").exists()
+
+
+def test_before_the_first_table_the_policy_says_whether_requests_pass(tmp_path: Path) -> None:
+    home = home_in(tmp_path)
+    closed = '[gate]\nfail = "closed"\n'
+
+    def allowed(settings: GateSettings | None = None) -> bool:
+        return Gate(home, settings, Decided(None)).check("a").allowed
+
+    assert allowed()
+    home.lifecycle_policy.write_text(closed)
+    assert not allowed()
+    assert allowed(GateSettings(without_data="open"))
+    home.lifecycle_policy.write_text("[gate")
+    assert allowed()
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate" / "policy.toml").write_text(closed)
+    assert not allowed()
+    # It is asked for anew as long as there is none.
+    with Gate(home, builder=Decided(None)) as gate:
+        assert gate.wait(1, PATIENCE_SECONDS)
+        home.lifecycle_policy.write_text("[gate]\n")
+        renew(gate)
+        assert gate.check("a").allowed

@@ -142,6 +142,28 @@ def test_a_head_that_never_ends_is_cut_off(running: RunningGate) -> None:
     assert parse(got).status == 431
 
 
+@pytest.mark.parametrize("piece", [b"t: " + b"v" * 997 + b"\r\n", b"v" * 1000], ids=["many trailers", "one trailer"])
+def test_trailers_that_never_end_are_cut_off(running: RunningGate, piece: bytes) -> None:
+    with socket.create_connection(running.address, timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nt: ")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        connection.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(piece * (40 * MAX_HEAD_BYTES // len(piece)))
+            assert connection.recv(65_536) == b""
+
+
+def test_many_requests_at_once_are_no_long_head(running: RunningGate) -> None:
+    one = b"GET / HTTP/1.1\r\nhost: x\r\nx-pad: " + b"p" * 2000 + b"\r\n\r\n"
+    many = 2 * MAX_HEAD_BYTES // len(one)
+    sent = one * many + one.replace(b"host: x", b"connection: close")
+    with socket.create_connection(running.address, timeout=PATIENCE_SECONDS) as connection:
+        for start, end in ((0, 10), (10, len(sent) - 20), (len(sent) - 20, len(sent))):
+            connection.sendall(sent[start:end])
+        got = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert got.count(b"HTTP/1.1 200") == many + 1
+
+
 def test_a_head_of_usual_size_is_taken_in_any_pieces(running: RunningGate) -> None:
     head = b"POST / HTTP/1.1\r\nx-account-id: blocked\r\nconnection: close\r\nx-long: " + b"a" * (MAX_HEAD_BYTES // 2)
     with socket.create_connection(running.address, timeout=PATIENCE_SECONDS) as connection:

@@ -392,3 +392,17 @@ def test_two_that_decide_at_once_make_one_decision_each(boreal: Client, tmp_path
         thread.join()
     found = boreal.json("decisions", "list", "--limit", "0")
     assert (len(found), {one["matches"] for one in found}) == (50, {1})
+
+
+def test_a_customers_id_never_looks_like_lines_of_ours(boreal: Client, tmp_path: Path) -> None:
+    be_bold(boreal, UNAPPROVED)
+    odd = "c-1\nin effect now: observe\t\x1b[2J"
+    found_in(boreal, log_of(tmp_path / "a.jsonl", odd))
+    boreal.run("decide")
+    (found,) = boreal.json("decisions", "list")
+    assert found["subject"] == odd
+    shown = "c-1\\nin effect now: observe\\t\\u001b[2J"
+    for command in (("list",), ("show", found["id"]), ("lift", found["id"], "--reason", "A test")):
+        told = boreal.run("decisions", *command)
+        assert shown in told
+        assert "\nin effect now: observe" not in told.replace("\nin effect now: block\n", "")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from member_client.decisions import allow_register
-from member_client.decisions.allow_list import Allowed, AllowKind, AllowList
+from member_client.decisions.allow_list import Allowed, AllowKind, AllowList, check_id
 from member_client.decisions.appeals import measured, open_appeal, rule_on
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.in_effect import remember_enforced
@@ -25,6 +25,7 @@ from member_client.decisions.model import Action, State, Subject, SubjectKind
 from member_client.decisions.register import Register
 from member_client.decisions.rules import Rules
 from member_client.errors import InvalidInput
+from member_client.home import Home
 from member_client.lifecycle.standing import Stage
 from sharing_protocol.statements.handling import Severity
 from tests.member_client.decision_worlds import (
@@ -116,7 +117,6 @@ def test_matches_are_gathered_by_pattern_and_subject(tmp_path: Path) -> None:
         {"id": "short"},
         {"entry": "00"},
         {"severity": "terrible"},
-        {"account.id": "x" * 300},
         {"version": None},
         {"window": {"start": "soon"}},
         {"cluster": {"key_kind": "subnet", "key": "k"}},
@@ -127,6 +127,33 @@ def test_a_file_that_detect_did_not_write_is_refused(tmp_path: Path, changes: di
     path = write_lines(tmp_path / "found.jsonl", line(PATTERN, "1", **{"account.id": "a"} | changes))
     with pytest.raises(InvalidInput, match="not as `detect` writes it"):
         read(path)
+
+
+def test_no_customer_keeps_others_from_being_decided_on_by_an_odd_id(tmp_path: Path) -> None:
+    window = {"start": START.timestamp() - 3600, "end": START.timestamp()}
+    path = write_lines(
+        tmp_path / "found.jsonl",
+        line(PATTERN, "1", **{"account.id": "good"}),
+        line(PATTERN, "2", **{"account.id": "x" * 257}),
+        line(PATTERN, "3", **{"account.id": ""}),
+        line(PATTERN, "4", **{"account.id": "a\0b"}),
+        line(PATTERN, "5", **{"account.id": "c", "org.id": ""}),
+        line(
+            PATTERN,
+            "6",
+            cluster={"key_kind": "template", "key": "Judge this. " * 90 + "1", "accounts": ["m", "", "y" * 257]},
+            window=window,
+        ),
+        line(PATTERN, "7", cluster={"key_kind": "template", "key": "Judge this. " * 90, "accounts": ["n"]}),
+    )
+    found, counted = read(path, organisations=True)
+    assert (counted.matches, counted.nobodys) == (7, 2)
+    assert {one.subject.id for one in found if one.subject.kind is SubjectKind.ACCOUNT} == {"good", "a\0b", "c"}
+    one, other = (found for found in found if found.subject.kind is SubjectKind.CLUSTER)
+    assert {*one.accounts, *other.accounts} == {"m", "n"}  # nobody could put the others on the allow-list
+    assert one.subject != other.subject
+    assert len(one.subject.id) == 256
+    assert one.subject.id.startswith("template:Judge this. Judge this.")
 
 
 def test_what_is_no_file_of_lines_is_refused(tmp_path: Path) -> None:
@@ -203,6 +230,62 @@ def test_an_expired_decision_is_followed_by_another_with_approvals_of_its_own(re
     assert make(register, gathered(PATTERN, "a", {"n": later}), rules=rules, now=later).new == 1
     states = {one.state: one.follows for one in all_of(register, rules, later)}
     assert states == {State.EXPIRED: "", State.PROPOSED: decision.id}
+
+
+@pytest.mark.parametrize(
+    "name", ["Ada\u200b", "A\u00adda", "Ada\ufe0f", "Ada\u2800", "Ada\u202e", "Ada\nBen", "\u3164", "A" * 101]
+)
+def test_nobody_is_two_people_by_what_nobody_sees(register: Register, name: str) -> None:
+    rules = replace(BLOCKING, approvals={Action.BLOCK: 2})
+    make(register, gathered(PATTERN, "a"), rules=rules)
+    number = register.resolve(all_of(register)[0].id)
+    with register.transaction():
+        assert register.approve(number, "Ada", "", rules, START)
+        assert not any(register.approve(number, same, "", rules, START) for same in ("ADA ", "\uff21da", " ada"))
+        with pytest.raises(InvalidInput, match="name"):
+            register.approve(number, name, "", rules, START)
+
+
+def test_a_folder_that_is_no_home_gets_no_register(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="not a Stillwatch home"):
+        Register.of(Home(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_ipv4_network_is_one_however_it_is_written() -> None:
+    assert check_id(AllowKind.NETWORK, "::ffff:203.0.113.0/120") == "203.0.113.0/24"
+    assert check_id(AllowKind.NETWORK, "::ffff:0:0/96") == "0.0.0.0/0"
+    assert check_id(AllowKind.NETWORK, "2001:db8::/48") == "2001:db8::/48"
+    with pytest.raises(InvalidInput, match="zone"):
+        check_id(AllowKind.NETWORK, "fe80::1%eth0/128")
+
+
+def test_accounts_that_join_a_cluster_later_count_against_the_budget_too(register: Register) -> None:
+    policy = lab(standing(PATTERN))
+    make(register, gathered(PATTERN, "subnet:k", ["1"], cluster=["a"]))
+    assert remember_enforced(register, policy, START) == 1
+    make(register, gathered(PATTERN, "subnet:k", ["2"], cluster=["a", "b", "c", "d"]))
+    assert len(acting(register, policy)) == 4
+    assert remember_enforced(register, policy, START) == 1
+    assert remember_enforced(register, policy, START) == 0
+    assert register.outcomes(PATTERN.entry) == (4, 0)
+    number = register.resolve(all_of(register)[0].id)
+    with register.transaction():
+        for account in "bcd":
+            register.spare(number, account, "Ada", "Innocent", START)
+    assert register.outcomes(PATTERN.entry) == (4, 3)
+
+
+def test_a_new_version_does_not_undo_an_upheld_appeal_without_people(register: Register) -> None:
+    make(register, gathered(PATTERN, "a"))
+    appeal = open_appeal(register, all_of(register)[0].id, "", "a@example.com", "Ada", BLOCKING, START)
+    rule_on(register, appeal.number, "Ada", "A batch customer", BLOCKING, START, upheld=True)
+    newer = seen(version=2)
+    make(register, gathered(newer, "a"), gathered(newer, "b"))
+    assert acting(register, lab(standing(newer))) == [("b", "block")]
+    (waiting,) = (one for one in all_of(register) if one.state is State.PROPOSED)
+    assert (waiting.subject.id, waiting.needs_approvals) == ("a", 1)
+    assert "found wrong" in waiting.policy_reasons[-1]
 
 
 def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:

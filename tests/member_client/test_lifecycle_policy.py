@@ -109,6 +109,12 @@ def test_what_cannot_be_meant_is_refused_with_its_line_and_how_to_mend_it(
     assert mend in caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["[flag]\nhours = " + "9" * 5_000, "[flag]\nhours = " + "[" * 5_000])
+def test_what_the_parser_itself_gives_up_on_is_refused_like_any_fault(text: str) -> None:
+    with pytest.raises(PolicyRefused, match="it is not TOML"):
+        parse(text.encode())
+
+
 def test_all_faults_are_told_by_line() -> None:
     with pytest.raises(PolicyRefused) as caught:
         parse(b"[gate]\nfail = 'maybe'\n[flag]\nhours = -1\n[shadow]\nhour = 1\n")

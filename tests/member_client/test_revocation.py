@@ -16,9 +16,13 @@ import pytest
 from hub.identity import HubIdentity
 from member_client.cli.main import run
 from member_client.decisions.lab_policy import climb
+from member_client.decisions.matches import SeenPattern
+from member_client.decisions.register import Register
 from member_client.home import Home
 from member_client.session import Session
+from sharing_protocol.statements.handling import Severity
 from tests.forum import ForumInABox, pattern_body, running_hub
+from tests.member_client.decision_worlds import line, write_lines
 from tests.member_client.lab_homes import Client, make_home
 from tests.member_client.revocation_world import heard, hook_script
 
@@ -129,6 +133,39 @@ def test_access_is_revoked_by_approved_decisions_and_given_back(lab: Client, tmp
     assert lab.json(*undo, "--account", "c-1", "--yes")["done"] == 1
     assert [one["action"] for one in heard(tmp_path / "hook.py")] == ["revoke", "restore"]
     assert "access given back" in lab.run("revocation", "report", str(plan))
+
+
+def test_an_organisation_keeps_its_access_while_one_of_its_accounts_is_on_the_allow_list(
+    lab: Client, tmp_path: Path
+) -> None:
+    known = lab.json("decisions", "list")[0]
+    with (lab.home / "policy.toml").open("a") as policy:
+        policy.write("[decisions]\norganisations = true\n")
+    pattern = SeenPattern(known["pattern_entry"], known["pattern"], 1, "A pattern", Severity(known["severity"]))
+    here = {"account.id": "d-1", "org.id": "acme", "network.ip": "203.0.113.7"}
+    lab.run("decide", str(write_lines(tmp_path / "found.jsonl", line(pattern, "1", **here))))
+    (decision,) = lab.json("decisions", "list", "--subject", "acme")
+    lab.run("decisions", "approve", decision["id"], "--as", "Ada")
+    assert lab.json("revocation", "plan", decision["id"])["accounts"] == 1
+    entry = ("--owner", "Sales", "--reason", "Batch", "--expires", f"{datetime.now(UTC).year + 1}-06-01")
+    for kind, value in (("--account", "d-1"), ("--network", "203.0.113.0/24")):
+        number = lab.json("allow", "add", kind, value, *entry)["number"]
+        planned = lab.json("revocation", "plan", decision["id"])
+        assert planned["accounts"] == 0
+        assert "one of its accounts is on the allow-list" in planned["left_out"][0]["why"]
+        lab.run("allow", "remove", str(number))
+
+
+def test_who_lost_access_counts_against_the_patterns_budget(lab: Client, tmp_path: Path) -> None:
+    by_account, plan = decisions(lab), tmp_path / "plan.json"
+    lab.run("policy", "stop", "A test")
+    lab.run("decisions", "approve", *by_account.values(), "--as", "Ada")
+    lab.run("policy", "start", "A test")
+    lab.run("revocation", "plan", "--all-approved", "-o", str(plan))
+    lab.run("revocation", "run", str(plan), "--hook", hook_script(tmp_path / "hook.py"), "--rate", "1000", "--yes")
+    lab.run("decisions", "review", by_account["c-1"], "--verdict", "wrong")
+    entry = lab.json("decisions", "show", by_account["c-1"])["pattern_entry"]
+    assert Register.of(Home(lab.home)).outcomes(entry) == (5, 1)
 
 
 def test_a_hook_that_fails_stops_the_run_and_the_next_one_goes_on(lab: Client, tmp_path: Path) -> None:

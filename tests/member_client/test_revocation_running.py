@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,7 +23,8 @@ from member_client.revocation.hooks import Command, Outcome, Webhook
 from member_client.revocation.journal import Journal, locked, read_journal
 from member_client.revocation.planning import Plan, read_plan
 from member_client.revocation.reporting import report_document, report_markdown
-from member_client.revocation.running import Limits, Tally, run_plan, states, undo_plan
+from member_client.revocation.running import Limits, Tally, run_plan, states, to_undo, undo_plan
+from tests.gate.decided import home_in
 from tests.member_client.revocation_world import Crash, Gateway, Says, StoppedClock, heard, hook_script, plan_of
 
 LIMITS = Limits(per_second=1000, attempts=3, max_failures=100)
@@ -89,6 +92,21 @@ def test_each_account_is_asked_about_at_its_turn_and_before_another_try(tmp_path
     tally = go(tmp_path, plan_of("d", number=2), failing, says)
     assert len(failing.calls) == 1
     assert "not tried again: the decision is lifted" in tally.failed[0][1]
+
+
+def test_at_a_slow_pace_each_is_asked_about_after_the_wait(tmp_path: Path) -> None:
+    stopped, says, gateway = StoppedClock(), Says(), Gateway()
+
+    def wait(seconds: float) -> None:
+        stopped.wait(seconds)
+        says.no["b"] = "somebody put it on the allow-list meanwhile"
+
+    clock = replace(stopped.clock, wait=wait)
+    with Journal(Home(tmp_path)) as journal:
+        tally = run_plan(plan_of("a", "b", "c"), says, gateway, journal, Limits(per_second=0.01), clock)
+    assert [account for _, account, _ in gateway.calls] == ["a", "c"]
+    assert [target.id for target, _ in tally.held_back] == ["b"]
+    assert stopped.waits == [100.0]
 
 
 def test_failures_are_tried_again_within_bounds_and_stop_the_run(tmp_path: Path) -> None:
@@ -180,7 +198,8 @@ def test_the_journal_is_private_append_only_and_damage_is_named(tmp_path: Path) 
     assert journal.stat().st_mode & 0o777 == 0o600
     go(tmp_path, plan, Gateway(), undo=True)
     assert journal.read_bytes().startswith(before)
-    with locked(Home(tmp_path)), pytest.raises(InvalidInput, match="under way"), locked(Home(tmp_path)):
+    home = home_in(tmp_path / "home")
+    with locked(home), pytest.raises(InvalidInput, match="under way"), locked(home):
         pass
     journal.write_bytes(before[:30] + b"\n" + before[31:])
     with pytest.raises(InvalidInput, match=r"journal\.jsonl:1 is damaged"):
@@ -194,7 +213,9 @@ def test_the_report_says_what_became_of_everybody(tmp_path: Path) -> None:
     lines = read_journal(Home(tmp_path))
     document = report_document(plan, lines)
     assert document["states"] == {"done": 1, "failed": 1, "held back": 1}
-    assert document["to_undo"] == ["a|b"]
+    assert document["to_undo"] == ["b", "a|b"]  # whose hook failed: it may have been done all the same
+    with Journal(Home(tmp_path)) as journal:
+        assert [target.id for target in to_undo(plan, journal)] == document["to_undo"]
     text = report_markdown(plan, lines)
     assert "| account | a\\|b | done |" in text
     assert "HTTP status 404" in text
@@ -298,9 +319,38 @@ def test_a_webhook_carries_its_key_and_its_token_and_knows_when_to_try_again(
     assert lower["authorization"] == "Bearer s3cret"
     assert {one[0] for one in server.heard} == {"/revoke"}  # type: ignore[attr-defined] # the fixture's
     hook.close()
-    for url in ("http://example.com/x", "ftp://x", "https://user:pass@example.com", "http://"):
+    for url in (
+        "http://example.com/x",
+        "ftp://x",
+        "https://user:pass@example.com",
+        "https://:pass@example.com",
+        "http://",
+        "https://[example",
+        "https://example.com:port/",
+        "https://example.com/\n",
+        "https://xn--/",
+        f"https://{'a' * 300}/",
+    ):
         with pytest.raises(InvalidInput, match="no URL for a webhook"):
             Webhook(url, 5)
+    with socket.create_server(("127.0.0.1", 0)) as dripping:  # headers without end, a byte at a time
+        ended = threading.Event()
+
+        def drip() -> None:
+            connection, _ = dripping.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+                while not ended.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        slow = Webhook(f"http://127.0.0.1:{dripping.getsockname()[1]}/x", 0.3)
+        outcome = slow.call(b"{}", "k")
+        ended.set()
+        thread.join()
+        slow.close()
+    assert outcome == Outcome(False, "no answer within 0.3 s")
     gone = Webhook("http://127.0.0.1:9/x", 1)
     assert gone.call(b"{}", "k").again
     gone.close()

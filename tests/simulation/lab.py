@@ -92,8 +92,9 @@ class Effect:
 class _Made:
     """The table was made already: nothing is to be built."""
 
-    def build(self, path: Path) -> None:
+    def build(self, path: Path) -> str:
         assert path.exists()
+        return ""
 
     def stop(self) -> None:
         pass
