@@ -117,7 +117,8 @@ class Webhook:
         try:
             with self._client.stream("POST", self._url, content=body, headers={"idempotency-key": key}) as response:
                 status = response.status_code
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            # The last two are about a redirect's target, which httpx reads though it is not to follow it.
             return Outcome(False, f"no answer: {type(error).__name__}")
         again = status >= 500 or status in _PATIENCE
         return Outcome(True) if 200 <= status < 300 else Outcome(False, f"HTTP status {status}", again)

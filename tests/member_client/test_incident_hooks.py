@@ -274,6 +274,16 @@ def test_redirects_are_not_followed(lab: ToldLab, web: WebServer) -> None:
         assert elsewhere.received == []
 
 
+@pytest.mark.parametrize("target", ["http:elsewhere", "mailto:duty@lab.example", "http://xn--a/", "http://[::1"])
+def test_a_redirect_to_nowhere_is_a_failure_like_any_other(lab: ToldLab, web: WebServer, target: str) -> None:
+    lab.hooks(webhook(web))
+    lab.open()
+    web.answers = [(302, {"Location": target})]
+    assert [hook for hook, _ in lab.notify().failed] == ["pager"]
+    lab.now += HOUR
+    assert lab.notify().delivered == 1
+
+
 def test_an_answer_without_end_is_cut_off(lab: ToldLab, web: WebServer) -> None:
     lab.hooks(webhook(web))
     lab.open()
@@ -406,6 +416,42 @@ def test_a_mail_that_was_taken_is_not_sent_again_for_a_rude_goodbye(lab: ToldLab
         lab.open()
         server.replies = {"QUIT": ["421 go away"]}
         assert lab.notify().delivered == 1
+
+
+@pytest.mark.parametrize(
+    "title", ["=?utf-8?q?a=0D=0ABcc:_a=40b.example=0D=0A=0D=0APay?=", "=?utf-8?b?eA0KeDogeQ==?=", "=?=?"]
+)
+def test_a_title_cannot_bring_headers_or_a_text_of_its_own_into_a_mail(lab: ToldLab, title: str) -> None:
+    with mail_server() as server:
+        lab.hooks(email(server, 'tls = "none"'))
+        incident = lab.open(title=title)
+        assert lab.notify().delivered == 1
+        ((_, mail),) = server.mails
+    assert set(mail) == {
+        *("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
+        *("Content-Type", "Content-Transfer-Encoding", "MIME-Version"),
+    }
+    assert mail["Subject"].strip() == f"[stillwatch] {title.replace('=?', '= ?')}: opened"
+    assert mail.get_content().splitlines()[0] == title
+    assert f"stillwatch incident show {incident}" in mail.get_content()
+
+
+def test_a_login_that_cannot_be_is_told_and_the_password_is_not(
+    lab: ToldLab, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAIL_PASSWORD", "pässwörd")
+    with mail_server(certificate, login="sw\0other") as server:
+        settings = (f'ca_file = "{certificate}"', 'user = "sw"', 'password_env = "MAIL_PASSWORD"')
+        lab.hooks(email(server, *settings))
+        lab.open()
+        ((_, told),) = lab.notify().failed
+        assert "ASCII" in told
+        assert "sswörd" not in told
+        monkeypatch.setenv("MAIL_PASSWORD", "plain")
+        server.replies = {"AUTH": ["334 abcde"]}
+        lab.now += HOUR
+        ((_, told),) = lab.notify().failed
+        assert "no SMTP" in told
 
 
 def test_some_recipients_are_enough_and_the_others_are_named(lab: ToldLab) -> None:
