@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from member_client.referral.archive import MAX_FILES, pack, unpack
 from member_client.referral.custody import first_entry, next_entry, read_chain, write_chain
-from member_client.referral.manifest import CUSTODY, MANIFEST, decode_manifest
+from member_client.referral.manifest import CUSTODY, MANIFEST, decode_manifest, entry_for, read_evidence
 from member_client.referral.verifying import verify
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
 from tests.member_client.follower import entries_of
@@ -167,6 +168,28 @@ def test_encrypted_and_bombs_and_lies_about_sizes_are_refused_within_bounds(pack
         pack({f"statements/{number:06d}.json": b"" for number in range(MAX_FILES + 1)})
     many = b"".join(pack({f"statements/{number:06d}.json": b""})[: 30 + 22] for number in range(MAX_FILES + 1))
     assert "more than" in refused(many)
+
+
+def test_json_that_would_fill_the_memory_is_not_read(package: bytes) -> None:
+    files = contents(package)
+    many = b"[" + b"[]," * (1024 * 1024) + b"[]]"
+    for name in (MANIFEST, CUSTODY):
+        changed = with_changes(package, {name: many + b"\n"})
+        tracemalloc.start()
+        assert name in refused(changed)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 8 * len(changed)
+    with pytest.raises(Unproven, match="not a list"):
+        read_evidence(many)
+    widest = decode_manifest(files[MANIFEST]).model_copy(
+        update={
+            "despite": "\U0001f916" * 8000,
+            "attested": {f"{number:03d}" + "\U0001f916" * 197: "\U0001f916" * 200 for number in range(32)},
+            "files": [entry_for(f"{number:04d}".ljust(100, "x"), b"") for number in range(MAX_FILES)],
+        }
+    )
+    assert decode_manifest(widest.encode()) == widest
 
 
 @given(st.binary(max_size=400), st.integers(0, 3))
