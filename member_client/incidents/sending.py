@@ -279,7 +279,7 @@ def _message(hook: Mailbox, delivery: Delivery, now: float) -> EmailMessage:
     }[told["event"]]
     message = EmailMessage()
     message["From"], message["To"] = hook.sender, ", ".join(hook.to)
-    # EmailMessage decodes encoded words (RFC 2047) in what it is given: a title could bring line breaks into the header.
+    # EmailMessage decodes encoded words (RFC 2047) in what it is given, and so a title could bring line breaks with it.
     message["Subject"] = f"[stillwatch] {incident['title']}: {what}".replace("=?", "= ?")
     message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
     message["Message-ID"] = f"<{delivery.key}@{hook.sender.partition('@')[2]}>"

@@ -42,7 +42,8 @@ class Telling:
     def findings(self) -> tuple[Finding, ...]:
         """Each criterion, and whether it is met."""
         case, manifest = self.proven.case, self.manifest
-        there = evidence_in(case, cosigners=len(self.proven.cosigned), local_files=len(self.evidence))
+        others = self.proven.cosigned.keys() - {manifest.lab}
+        there = evidence_in(case, cosigners=len(others), local_files=len(self.evidence))
         return judge(case.criteria.statement.body, count_case(case), manifest.attested, there)
 
     @property
@@ -188,7 +189,7 @@ def _patterns(telling: Telling) -> Iterator[Block]:
         voices = (
             ("seen by", said.seen_by),
             ("confirmed by", said.confirmed_by),
-            ("endorsed by", one.endorsed_by_others),
+            ("endorsed by", said.endorsed_by),
             ("disputed by", said.disputed_by),
         )
         yield Items(

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from member_client.home import Home
 from member_client.referral.archive import MAX_FILES, pack, unpack
+from member_client.referral.building import Claims, assess, build
+from member_client.referral.criteria import find
 from member_client.referral.custody import first_entry, next_entry, read_chain, write_chain
 from member_client.referral.manifest import CUSTODY, MANIFEST, decode_manifest, entry_for, read_evidence
+from member_client.referral.reporting import report
+from member_client.referral.selecting import cosigned_notes, select
 from member_client.referral.verifying import verify
+from member_client.session import Session
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
+from sharing_protocol.referral import unmet
 from tests.member_client.follower import entries_of
+from tests.member_client.lab_homes import keep_key
 from tests.member_client.lying_hub import LyingHub
-from tests.member_client.referral_case import built, contents, eventful_case, read_home, resigned, with_changes
-from tests.protocol.forum_log import BOREAL, ForumLog
+from tests.member_client.referral_case import (
+    CRITERIA,
+    INCIDENT,
+    NOW,
+    built,
+    contents,
+    eventful_case,
+    read_home,
+    resigned,
+    with_changes,
+)
+from tests.member_client.witness_forum import cosign
+from tests.protocol.forum_log import AURORA, BOREAL, ForumLog, add_key_body, revoke_body
 
 LOG = eventful_case()
 
@@ -229,6 +250,47 @@ def test_a_lab_cannot_claim_what_the_criteria_do_not_ask_or_hide_that_one_is_not
     assert "summary.md" in refused(resigned(package, attested={}))
     assert "is required and not met" in refused(resigned(short_of_labs(package)))
     assert "summary.md" in refused(resigned(package, built_by="Somebody else"))
+
+
+def test_a_lab_cannot_choose_as_of_when_its_package_is_read(package: bytes) -> None:
+    before = datetime.fromtimestamp(NOW, UTC) - timedelta(days=30)
+    assert "before the log signed" in refused(resigned(package, built_at=before))
+    # After the pattern's dispute, the sightings or the criteria have expired, the summary is another, or there is none.
+    assert "are expired" in refused(resigned(package, built_at=datetime(2029, 7, 1, tzinfo=UTC)))
+
+
+def test_a_package_of_old_news_says_so_and_a_labs_own_cosignature_is_no_evidence(tmp_path: Path) -> None:
+    log = eventful_case(evidence=["cosignatures"])
+    with LyingHub(entries_of(log)) as hub:
+        home = read_home(tmp_path / "lab", hub, log)
+        hub.cosigned = []
+        cosign(hub, "Aurora", entries_of(log))
+        session = Session(Home(home))
+        session.catch_up()
+        selection = select(session, INCIDENT, find(session, CRITERIA), cosigned_notes(session))
+        telling = assess(session, selection, Claims("", {"counsel agreed": "Counsel"}, "", ()))
+        assert list(telling.proven.cosigned) == [AURORA]
+        assert [one.name for one in unmet(telling.findings)] == ["cosignatures"]
+        session.store.close()
+        session = Session(Home(home), clock=lambda: time.time() + 30 * 86400)
+        made = build(session, selection, assess(session, selection, Claims("", {}, "We know", ())))
+        session.store.close()
+    warnings = report(verify(made.data, log.fingerprint)).warnings
+    assert any("days after the log vouched" in one for one in warnings)
+
+
+def test_an_opening_by_a_stolen_key_is_told(tmp_path: Path) -> None:
+    log = eventful_case()
+    incident = next(at for at, made in enumerate(log.entries) if INCIDENT.encode() in made.payload)
+    revoked = revoke_body("Aurora analyst", incident)
+    log.say("membership.revoke_key", AURORA, AURORA, revoked, ["Aurora owner"])
+    second = add_key_body("Aurora second", "analyst", AURORA)
+    log.say("membership.add_key", AURORA, AURORA, second, ["Aurora owner"])
+    with LyingHub(entries_of(log)) as hub:
+        home = read_home(tmp_path / "lab", hub, log)
+        keep_key(home, "analyst", "Aurora second")
+        warnings = report(verify(built(home, despite="Urgent"), log.fingerprint)).warnings
+    assert any("opening was reported compromised" in one for one in warnings)
 
 
 def short_of_labs(package: bytes) -> bytes:
