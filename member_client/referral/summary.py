@@ -175,7 +175,7 @@ def _incident(telling: Telling) -> Iterator[Block]:
     yield Heading(2, "The incident")
     yield Paragraph(newest.body.description)
     yield Paragraph(f"Purpose: {newest.body.purpose}\nLegal basis: {newest.body.legal_basis}")
-    yield Paragraph(f"timeline.md tells all {len(telling.proven.case.timeline.steps)} steps.")
+    yield Paragraph(f"timeline.md tells {len(telling.proven.case.timeline.steps)} steps.")
 
 
 def _patterns(telling: Telling) -> Iterator[Block]:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from member_client.home import Home
+from member_client.referral import selecting
 from member_client.referral.archive import MAX_FILES, pack, unpack
 from member_client.referral.building import Claims, assess, build
 from member_client.referral.criteria import find
@@ -27,13 +28,16 @@ from member_client.referral.verifying import verify
 from member_client.session import Session
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
 from sharing_protocol.referral import unmet
+from sharing_protocol.statements import voice_id
 from tests.member_client.follower import entries_of
 from tests.member_client.lab_homes import keep_key
 from tests.member_client.lying_hub import LyingHub
 from tests.member_client.referral_case import (
     CRITERIA,
+    FAR,
     INCIDENT,
     NOW,
+    PATTERN,
     built,
     contents,
     eventful_case,
@@ -42,7 +46,18 @@ from tests.member_client.referral_case import (
     with_changes,
 )
 from tests.member_client.witness_forum import cosign
-from tests.protocol.forum_log import AURORA, BOREAL, ForumLog, add_key_body, revoke_body
+from tests.protocol.forum_log import (
+    AURORA,
+    BOREAL,
+    CIRRUS,
+    ForumLog,
+    add_key_body,
+    handling,
+    identifier,
+    record_reference,
+    revoke_body,
+)
+from tests.protocol.response_bodies import action_body, opinion_body
 
 LOG = eventful_case()
 
@@ -291,6 +306,27 @@ def test_an_opening_by_a_stolen_key_is_told(tmp_path: Path) -> None:
         keep_key(home, "analyst", "Aurora second")
         warnings = report(verify(built(home, despite="Urgent"), log.fingerprint)).warnings
     assert any("opening was reported compromised" in one for one in warnings)
+
+
+def test_a_lab_that_says_much_does_not_make_every_package_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "MAX_ACTS", 10)
+    monkeypatch.setattr(selecting, "MAX_ENTRIES", LOG.size + 5)
+    log = eventful_case()
+    marked = handling(valid_until=FAR)
+    pattern = record_reference(log.head(PATTERN))
+    first = {"id": INCIDENT, "version": 1, "entry": log.versions[INCIDENT, 1]}
+    for number in range(20):
+        voice = voice_id("opinion", CIRRUS, str(pattern["entry"]))
+        log.say("opinion", voice, CIRRUS, opinion_body(marked, pattern), ["Cirrus analyst"])
+        act = action_body(marked, first, "update", note=f"Number {number}")
+        log.say("incident_action", identifier("incident-action", 0x800 + number), CIRRUS, act, ["Cirrus analyst"])
+    with LyingHub(entries_of(log)) as hub:
+        package = built(read_home(tmp_path / "lab", hub, log))
+    verified = verify(package, log.fingerprint)
+    assert [one.feedback.disputed_by for one in verified.telling.proven.case.patterns] == [{CIRRUS}]
+    assert [step.lab for step in verified.telling.proven.case.timeline.steps if step.without_effect] == []
 
 
 def short_of_labs(package: bytes) -> bytes:
