@@ -295,6 +295,34 @@ def test_an_answer_without_end_is_cut_off(lab: ToldLab, web: WebServer) -> None:
     assert lab.notify().delivered == 1
 
 
+def test_a_run_does_not_wait_for_all_of_a_slow_receiver(lab: ToldLab, web: WebServer) -> None:
+    lab.hooks(webhook(web))
+    for number in range(12):
+        lab.open(number)
+    web.before = lambda request: time.sleep(0.1)
+    lab.notify(deadline=0.2)
+    assert len(web.received) < 12
+    web.before = lambda request: None
+    lab.notify(again=True)
+    assert {one.state for one in lab.deliveries()} == {DELIVERED}
+
+
+def test_a_clock_that_was_ahead_once_keeps_nothing_back(lab: ToldLab, web: WebServer) -> None:
+    lab.hooks(webhook(web))
+    incident = lab.open(protocol=lab.protocol())
+    lab.act(incident, BOREAL, "join")
+    web.answers = [(503, {})]
+    lab.now += 5 * 365 * 24 * HOUR
+    assert len(lab.notify().failed) == 1
+    lab.now -= 5 * 365 * 24 * HOUR
+    assert lab.notify().delivered == 1
+    lab.now += 5 * 365 * 24 * HOUR
+    assert lab.notify().found == 0
+    lab.now -= 5 * 365 * 24 * HOUR - 30 * 24 * HOUR
+    lab.notify()
+    assert events(web)[-1] == ("overdue", "Watch")
+
+
 def test_over_tls_the_certificate_counts_and_the_deadline_too(lab: ToldLab, certificate: Path, tmp_path: Path) -> None:
     with web_server(certificate) as web:
         lab.hooks(webhook(web))
