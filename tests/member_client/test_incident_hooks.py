@@ -580,6 +580,19 @@ def test_what_the_documentation_shows_is_meant(tmp_path: Path) -> None:
     assert [type(hook) for hook in hooks] == [Webhook, Mailbox]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[webhook]]\nname = "a"\nurl = "https://p.example/"\nca_file = "~nobody-of-this-name/ca.pem"',
+        '[[webhook]]\nname = "a"\nurl = "https://p.example/"\nca_file = "\\u0000"',
+        "webhook = " + "[" * 20_000,
+    ],
+)
+def test_files_that_cannot_be_are_refused_in_words(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"hooks\.toml"):
+        read(tmp_path, text)
+
+
 def test_secrets_that_others_can_read_are_not_used(lab: ToldLab, tmp_path: Path) -> None:
     lab.write_hooks("", 0o644)
     with pytest.raises(InvalidInput, match="can be read by other users"):
