@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from member_client.errors import InvalidInput
+from member_client.incidents.reading import incident_timeline
 from member_client.patterns.outbox import deliver
 from member_client.patterns.presenting import statement_at
 from member_client.patterns.submission import as_record, author_of, handling_of
@@ -207,11 +208,14 @@ def _said_versions(
 
 
 def _named_together(session: Session, now: datetime) -> Iterator[frozenset[str]]:
-    """The patterns that incidents in force name together."""
+    """The patterns that incidents in force name together, of those that another lab than the opener joined."""
     membership = session.membership
     for version in session.store.versions(type="incident", newest_only=True):
         member = membership.members.get(version.author)
         trusted = member is not None and member.status is Status.ACTIVE and not why_suspect(version, membership)
         statement = statement_at(session.store, version.index) if trusted else None
-        if isinstance(statement, Incident) and statement.body.valid_until > now:
+        if not isinstance(statement, Incident) or statement.body.valid_until <= now:
+            continue
+        labs = incident_timeline(session, version.id, now).labs
+        if sum(membership.members[lab].status is Status.ACTIVE for lab in labs) >= LEAST_LABS:
             yield frozenset(reference.id for reference in statement.body.patterns)

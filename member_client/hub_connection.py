@@ -207,7 +207,8 @@ class HubConnection:
             ) as response:
                 body = _read_bounded(response, limit)
                 answer = _Answer(response.status_code, body, response.headers.get("content-type", ""))
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+            # The last two are about a redirect's target, which httpx reads though it is not to follow it.
             raise _Retry(str(error) or type(error).__name__) from error
         if answer.status == 429 or answer.status >= 500:
             problem = _problem(answer)

@@ -7,8 +7,9 @@ What joins sightings, and what does not:
 2. Sightings of one pattern, in whatever versions, join if their days overlap or follow on each other; and so on from
    one to the next.
 3. Sightings of different patterns do not join for being at one lab in one week: every lab sees most patterns most of
-   the time, and all would be one campaign. They join if somebody said that the patterns belong together (an incident
-   that names both) and at least `LEAST_LABS` labs saw both on the same days. No one lab's word suffices for either.
+   the time, and all would be one campaign. They join if labs said that the patterns belong together (an incident that
+   names both, and that another lab joined) and at least `LEAST_LABS` labs saw both on the same days. No one lab's word
+   suffices for either.
 4. It is a cross-lab campaign from `LEAST_LABS` labs on.
 
 Sizes are lowest bounds of buckets, added over labs and over days, and told as a bucket again. What a lab saw on the
@@ -104,7 +105,7 @@ def campaigns(
 
     Args:
         everything: what labs said; other things than sightings are passed over.
-        together: ids of patterns that an incident names together.
+        together: ids of patterns that an incident of at least `LEAST_LABS` labs names together.
         least_labs: 1 also gives what one lab alone saw.
     """
     counted = [

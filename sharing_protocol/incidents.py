@@ -211,7 +211,7 @@ class _Fold:
     closed: bool = False
     level: str | None = None
     since: datetime | None = None
-    past_levels: list[str] = field(default_factory=list)
+    past_levels: set[str] = field(default_factory=set)
     joined: dict[str, datetime] = field(default_factory=dict)
     inactive: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
@@ -354,7 +354,7 @@ class _Fold:
 
     def _bring_in_force(self, level: str, lab: str, moment: datetime) -> None:
         self.level, self.since, self.acknowledged = level, moment, {lab}
-        self.past_levels.append(level)
+        self.past_levels.add(level)
         rank = self._rank(level)
         self.asked = {name: labs for name, labs in self.asked.items() if self._rank(name) > rank}
 

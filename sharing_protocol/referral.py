@@ -3,13 +3,13 @@
 A lab that builds a referral package and whoever checks it have the same few entries of the log, and come to the same
 case. How each measure counts, always at the lowest that it can be:
 
-- `labs`: labs that joined the incident, its opener among them.
+- `labs`: labs that joined the incident, its opener among them, and are active members.
 - `patterns`: distinct patterns that the incident names and that stand: not withdrawn, not signed by a reported key.
 - `sightings`: the incident's sightings that count (`feedback.why_not_counted`).
 - `matches`: of these, by the lowest bound of each bucket; of what one lab tells of days that overlap only the largest
   counts, whatever the patterns are, since one request can match several (`feedback.least_matches`).
 - `accounts`: of each lab the largest of its lowest bounds, since its sightings may be of the same accounts; added up.
-- `days`: days that at least one sighting that counts is about.
+- `days`: the fewest days on which all sightings that count can have been; a sighting of a month is of one day at least.
 - `endorsements`: other labs that endorsed a version that the incident names of a pattern that stands.
 - `escalation_level`: the place of the level in force in the incident's protocol, from 1; 0 without a protocol.
 - `attested`: 1 if a person answered for it.
@@ -68,11 +68,6 @@ class PatternInCase:
         """Whether it counts."""
         return self.why_not not in ("withdrawn", "suspect")
 
-    @property
-    def endorsed_by_others(self) -> frozenset[str]:
-        """The labs that endorsed it, but for its own: that one only brings back what a stolen key made suspect."""
-        return self.feedback.endorsed_by - {self.logged.statement.author}
-
 
 @dataclass(frozen=True, slots=True)
 class SightingInCase:
@@ -87,9 +82,10 @@ class Case:
     """An incident as some entries of the log tell it, and the criteria that it is held against.
 
     Attributes:
-        incident: its newest version among these.
+        incident: its newest version among these that has effect.
         protocol: the version of the escalation protocol that the incident names, None for none.
         membership: after all of the entries.
+        opening_suspect: whether the key that signed its opening was reported compromised: it stays opened all the same.
     """
 
     timeline: Timeline
@@ -99,6 +95,7 @@ class Case:
     patterns: tuple[PatternInCase, ...]
     sightings: tuple[SightingInCase, ...]
     membership: Membership
+    opening_suspect: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +130,15 @@ def case_of(
         now: decides what has expired.
 
     Raises:
-        Unproven: `incomplete_case`: the incident or the criteria are not among them.
+        Unproven: `incomplete_case`: the incident or the criteria are not among them; `criteria_not_in_force`.
     """
     reading = _Reading(admitted, membership, now)
     found = reading.version(ReferralCriteria, criteria)
     versions = [one for one in reading.all(Incident) if one.statement.id == incident]
     if found is None or not versions or versions[0].statement.version != 1:
         raise Unproven("incomplete_case", f"the criteria, or the first version of {incident}, is not there")
+    if why_not := reading.state(found):
+        raise Unproven("criteria_not_in_force", f"criteria {criteria.id} version {criteria.version} are {why_not}")
     named = versions[0].statement.body.protocol
     protocol = reading.version(Playbook, named) if named is not None else None
     if named is not None and protocol is None:
@@ -153,14 +152,16 @@ def case_of(
         changes=status_changes(changes),
         suspect=reading.suspect,
     )
+    taken = {step.index for step in told.steps if not step.without_effect}
     return Case(
         told,
-        versions[-1],
+        next(one for one in reversed(versions) if one.index in taken),
         found,
         protocol,
         tuple(reading.patterns(told.patterns)),
         tuple(reading.sightings(told.sightings)),
         membership,
+        versions[0].index in reading.suspect,
     )
 
 
@@ -171,13 +172,13 @@ def count(case: Case) -> dict[Measure, int]:
     levels = case.protocol.statement.body.levels if case.protocol is not None else []
     place = next((at for at, level in enumerate(levels, 1) if level.name == case.timeline.level), 0)
     return {
-        Measure.LABS: len(case.timeline.labs),
+        Measure.LABS: sum(case.membership.members[lab].status is Status.ACTIVE for lab in case.timeline.labs),
         Measure.PATTERNS: len({one.logged.statement.id for one in standing}),
         Measure.SIGHTINGS: len(counted),
         Measure.MATCHES: least_matches(counted),
         Measure.ACCOUNTS: _least_accounts(counted),
         Measure.DAYS: _days(counted),
-        Measure.ENDORSEMENTS: len(frozenset[str]().union(*(one.endorsed_by_others for one in standing))),
+        Measure.ENDORSEMENTS: len(frozenset[str]().union(*(one.feedback.endorsed_by for one in standing))),
         Measure.ESCALATION_LEVEL: place,
     }
 
@@ -209,10 +210,14 @@ def unmet(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def evidence_in(case: Case, *, cosigners: int, local_files: int) -> set[RequiredEvidence]:
-    """Which evidence a package of this case brings; proofs, timeline and custody are in every package."""
+    """Which evidence a package of this case brings; proofs, timeline and custody are in every package.
+
+    Args:
+        cosigners: other labs than the one that builds it.
+    """
     optional = {
-        RequiredEvidence.PATTERN_VERSIONS: len(case.patterns),
-        RequiredEvidence.SIGHTINGS: len(case.sightings),
+        RequiredEvidence.PATTERN_VERSIONS: sum(one.stands for one in case.patterns),
+        RequiredEvidence.SIGHTINGS: sum(not one.why_not for one in case.sightings),
         RequiredEvidence.COSIGNATURES: cosigners,
         RequiredEvidence.LOCAL_EVIDENCE_HASHES: local_files,
     }
@@ -253,7 +258,7 @@ class _Reading:
             one = self.version(Pattern, reference)
             if one is None:
                 raise _missing(reference)
-            yield PatternInCase(one, self._state(one), self._feedback.get(one.entry, Feedback(one.entry)))
+            yield PatternInCase(one, self.state(one), self._feedback.get(one.entry, Feedback(one.entry)))
 
     def sightings(self, named: Iterable[RecordReference]) -> Iterator[SightingInCase]:
         for reference in named:
@@ -279,18 +284,19 @@ class _Reading:
         """The author of every version of a record; "" if none is in the case."""
         return next((one.statement.author for one in self._logged if one.statement.id == record), "")
 
-    def _state(self, one: Logged[Pattern]) -> str:
-        pattern = one.statement
+    def state(self, one: Logged[Pattern] | Logged[ReferralCriteria]) -> str:
+        """Why a version is not in force, "" if it is."""
+        record = one.statement
         reasons = (
-            ("withdrawn", pattern.id in self._withdrawn),
+            ("withdrawn", record.id in self._withdrawn),
             ("suspect", one.index in self.suspect and not self._is_brought_back(one)),
-            ("superseded", pattern.version < self._newest[pattern.id]),
-            ("expired", pattern.body.valid_until <= self._now),
+            ("superseded", record.version < self._newest[record.id]),
+            ("expired", record.body.valid_until <= self._now),
         )
         return next((name for name, holds in reasons if holds), "")
 
-    def _is_brought_back(self, one: Logged[Pattern]) -> bool:
-        """Whether its own lab endorsed this very version by a key that was not reported."""
+    def _is_brought_back(self, one: Logged[Pattern] | Logged[ReferralCriteria]) -> bool:
+        """Whether its own lab endorsed this very version of a pattern by a key that was not reported."""
         return any(
             (voice.statement.author, voice.statement.body.pattern.entry) == (one.statement.author, one.entry)
             and voice.statement.version == self._newest[voice.statement.id]
@@ -313,11 +319,10 @@ def _least_accounts(sightings: Iterable[Sighting]) -> int:
 
 
 def _days(sightings: Iterable[Sighting]) -> int:
-    total, end = 0, None
-    for one in sorted(sightings, key=lambda one: one.body.period_start):
-        start = one.body.period_start if end is None else max(end, one.body.period_start)
-        if one.body.period_end > start:
-            total, end = total + (one.body.period_end - start) // _DAY, one.body.period_end
+    total, last = 0, None
+    for one in sorted(sightings, key=lambda one: one.body.period_end):
+        if last is None or one.body.period_start > last:
+            total, last = total + 1, one.body.period_end - _DAY
     return total
 
 

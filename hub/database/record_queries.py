@@ -125,7 +125,7 @@ async def read_withdrawal(
     return None if row is None else (FoundRecord(*row[:-1]), row[-1])
 
 
-async def read_said_of(connection: AsyncConnection, pattern_id: str, now: datetime) -> list[SaidOf]:
+async def read_said_of(connection: AsyncConnection, pattern_id: str, now: datetime, limit: int) -> list[SaidOf]:
     """Sightings, opinions and endorsements of any version of a pattern, in log order; not what no longer can count."""
     columns = records.c
     query = (
@@ -148,6 +148,7 @@ async def read_said_of(connection: AsyncConnection, pattern_id: str, now: dateti
             columns.valid_until > now,
         )
         .order_by(columns.entry)
+        .limit(limit)
     )
     return [SaidOf(*row) for row in await connection.execute(query)]
 

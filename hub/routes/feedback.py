@@ -18,6 +18,9 @@ from sharing_protocol import statements
 from sharing_protocol.feedback import Feedback, Said, Voice, as_wire, feedback
 from sharing_protocol.wire import PATTERNS, PatternFeedback
 
+MAX_SAID = 20_000
+"""Voices that one answer adds up: one lab's quota is enough for ten times as many, and each reader has us read all."""
+
 PatternId = Annotated[str, Path(pattern="^pattern--[0-9a-f-]{36}$")]
 
 
@@ -38,9 +41,12 @@ def router(services: Services) -> APIRouter:
             await connection.execution_options(isolation_level="REPEATABLE READ")
             head = await log_store.read_head(connection)
             versions = await record_queries.read_version_entries(connection, pattern_id)
-            said = await record_queries.read_said_of(connection, pattern_id, now)
+            said = await record_queries.read_said_of(connection, pattern_id, now, MAX_SAID + 1)
         if not versions:
             raise Denied("not_found", f"the log has no {pattern_id}")
+        if len(said) > MAX_SAID:
+            what = f"labs say more of {pattern_id} than {MAX_SAID:,} things; add them up from the log, as members do"
+            raise Denied("too_much_said", what)
         found = await asyncio.to_thread(_added_up, said, now)
         answer = PatternFeedback(
             id=pattern_id,

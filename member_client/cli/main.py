@@ -142,6 +142,9 @@ def run(arguments: list[str]) -> int:
         return _fail(error, as_json)
     except ProtocolError as error:
         return _fail(InvalidInput(error.detail), as_json)
+    except UnicodeEncodeError:
+        # Python keeps what is no UTF-8 as half surrogate pairs, which nothing that we write or send may hold.
+        return _fail(InvalidInput("an argument, or a file's name, is not UTF-8 text", "write it in UTF-8"), as_json)
     except (OSError, sqlite3.Error) as error:
         if busy := _busy(error):
             return _fail(InvalidInput(busy, "try again when it is done"), as_json)

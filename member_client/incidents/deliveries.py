@@ -166,9 +166,14 @@ class Deliveries:
 
     # -- telling it ----------------------------------------------------------------------------------------------
 
-    def waiting(self, hook: str, now: float, limit: int) -> list[Delivery]:
-        """What a hook is to try now, the longest waiting first."""
-        return self._read("state = 'waiting' AND hook = ? AND next_try <= ? ORDER BY next_try, idx", (hook, now), limit)
+    def waiting(self, hook: str, now: float, furthest: float, limit: int) -> list[Delivery]:
+        """What a hook is to try now, the longest waiting first.
+
+        Args:
+            furthest: what is to be tried later than this is due too: the clock was set back since.
+        """
+        condition = "state = 'waiting' AND hook = ? AND (next_try <= ? OR next_try > ?) ORDER BY next_try, idx"
+        return self._read(condition, (hook, now, furthest), limit)
 
     def begin_try(self, one: Delivery, next_try: float) -> None:
         """Write down that it is tried now, and when it may be again if nothing more is heard of this try."""

@@ -142,7 +142,7 @@ def read_hooks(home: Home) -> Hooks | None:
     data = read_private(path, MAX_FILE_BYTES)
     try:
         document = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{path} is not TOML: {error}", "see docs/incidents.md") from error
     try:
         hooks = _hooks(document, path.parent)
@@ -223,7 +223,12 @@ class _Table:
 
     def path(self, name: str, folder: Path) -> Path | None:
         value = self.text(name, "")
-        return folder / Path(value).expanduser() if value else None
+        try:
+            if "\0" in value:
+                raise RuntimeError("no name of a file has U+0000")
+            return folder / Path(value).expanduser() if value else None
+        except RuntimeError as error:  # ~somebody
+            raise ValueError(f"{name}: {error}") from error
 
     def end(self) -> None:
         if self._values:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,13 @@ from member_client.incidents.deliveries import Deliveries, Delivery, Looked
 from member_client.incidents.events import EventKind, delivery_key, event_document, events_of
 from member_client.incidents.hooks import Hooks, Mailbox, Webhook, read_hooks
 from member_client.incidents.reading import incident_timelines
-from member_client.incidents.sending import DEADLINE_SECONDS, Undelivered, send_by_email, send_to_webhook
+from member_client.incidents.sending import (
+    DEADLINE_SECONDS,
+    MAX_RETRY_AFTER,
+    Undelivered,
+    send_by_email,
+    send_to_webhook,
+)
 from member_client.keystore import KeyStore
 from member_client.session import Session
 from sharing_protocol.incidents import Timeline
@@ -32,6 +39,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 3600.0
 GIVEN_UP_AFTER_SECONDS = 3 * 86400.0
 TRIES_A_RUN = 100
 """By one hook; the rest is told by the next run."""
+PATIENCE = 2
+"""Deadlines of a try for all tries of a hook in one run: a sync waits for the hooks, and they may all be slow."""
 LONGEST_LOOK_AWAY_SECONDS = 86400.0
 _KEY = "hooks"
 
@@ -104,11 +113,16 @@ def _look(session: Session, hooks: Hooks, outbox: Deliveries) -> int:
     if cursor == 0:
         return 0  # where a hook's news begin is only known once something was synced
     before = outbox.looked
-    if before is not None and (before.cursor, before.hooks) == (cursor, hooks.digest) and now < before.again:
+    # A moment further away than that was written down by a clock that was set back since.
+    if (
+        before is not None
+        and (before.cursor, before.hooks) == (cursor, hooks.digest)
+        and 0 < before.again - now <= LONGEST_LOOK_AWAY_SECONDS
+    ):
         return 0
     timelines = list(incident_timelines(session, session.now))
-    coming = (due.by.timestamp() + 1 for timeline in timelines for due in timeline.due if not due.overdue)
-    looked = Looked(cursor, hooks.digest, min(coming, default=now + LONGEST_LOOK_AWAY_SECONDS))
+    coming = [due.by.timestamp() + 1 for timeline in timelines for due in timeline.due if not due.overdue]
+    looked = Looked(cursor, hooks.digest, min([*coming, now + LONGEST_LOOK_AWAY_SECONDS]))
     return outbox.add(_deliveries(session, hooks, outbox, timelines, now), looked)
 
 
@@ -135,7 +149,11 @@ def _deliveries(
 
 
 def _tell(session: Session, hook: Webhook | Mailbox, outbox: Deliveries, report: Report, deadline: float) -> None:
-    for one in outbox.waiting(hook.name, session.clock(), TRIES_A_RUN):
+    started, now = time.monotonic(), session.clock()
+    longest = max(LONGEST_PAUSE_SECONDS, MAX_RETRY_AFTER)
+    for one in outbox.waiting(hook.name, now, now + longest, TRIES_A_RUN):
+        if time.monotonic() - started > PATIENCE * deadline:
+            return
         now = session.clock()
         pause = _pause(one.tries)
         # If we stop after this line, the next try comes after a pause, as after a failure.

@@ -76,7 +76,8 @@ def send_to_webhook(
     with cut_off(deadline) as watch:
         try:
             status, retry_after = _post(hook, content, headers, watch)
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            # The second and the last are about a redirect's target, which httpx reads though it is not to follow it.
             raise Undelivered(f"no answer within {deadline:.0f} s" if watch.expired else _reason(error)) from error
     if not 200 <= status < 300:
         raise _refusal(status, _seconds(retry_after, now))
@@ -164,6 +165,11 @@ def send_by_email(hook: Mailbox, delivery: Delivery, now: float, deadline: float
         except (smtplib.SMTPException, OSError) as error:
             told = f"no answer within {deadline:.0f} s" if watch.expired else f"{type(error).__name__}: {error}"
             raise Undelivered(told) from error
+        except UnicodeEncodeError:
+            # Without its cause: that quotes the password.
+            raise Undelivered("smtplib logs in with ASCII only: choose another user or password") from None
+        except ValueError as error:
+            raise Undelivered(f"it answered what is no SMTP ({type(error).__name__})") from error
     return f"refused: {', '.join(sorted(refused))}" if refused else ""
 
 
@@ -238,7 +244,8 @@ def _message(hook: Mailbox, delivery: Delivery, now: float) -> EmailMessage:
     }[told["event"]]
     message = EmailMessage()
     message["From"], message["To"] = hook.sender, ", ".join(hook.to)
-    message["Subject"] = f"[stillwatch] {incident['title']}: {what}"
+    # EmailMessage decodes encoded words (RFC 2047) in what it is given, and so a title could bring line breaks with it.
+    message["Subject"] = f"[stillwatch] {incident['title']}: {what}".replace("=?", "= ?")
     message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
     message["Message-ID"] = f"<{delivery.key}@{hook.sender.partition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"

@@ -25,7 +25,7 @@ from member_client.patterns.yaml_document import BadYaml, YamlDocument, parse
 from member_client.playbooks.cacao_writing import Origin, write
 from member_client.playbooks.outline import STOP
 from sharing_protocol import strict_json
-from sharing_protocol.cacao import MAX_APPROVALS, MAX_BRANCHES, MAX_COMMANDS, Activity
+from sharing_protocol.cacao import MAX_APPROVALS, MAX_BRANCHES, MAX_COMMANDS, MAX_STEPS, Activity
 from sharing_protocol.personal_data import find_personal_data
 from sharing_protocol.playbooks import Action, Block, Command, Parallel, Question, Step, Workflow, examine
 from sharing_protocol.statements import Marking, Playbook, PlaybookBody, PlaybookKind, new_id
@@ -105,7 +105,7 @@ def _kind_of(item: object) -> str:
     """Which kind of step an item is; the sign sets it apart from a key of the file in pydantic's paths."""
     if isinstance(item, str):
         return "@stop"
-    keys = item if isinstance(item, dict) else vars(item)
+    keys = item if isinstance(item, dict) else getattr(item, "__dict__", {})
     return "@ask" if "ask" in keys else "@parallel" if "parallel" in keys else "@action"
 
 
@@ -206,6 +206,9 @@ class _Check:
         for finding in find_personal_data(self._value):
             self._add(finding.where, f"this looks like {finding.kind}", finding.mend, "personal_data")
         read = self._schema()
+        if read is not None and (count := _count(read.steps)) > MAX_STEPS:
+            self._add("steps", f"there are {count:,} steps", f"use at most {MAX_STEPS}", "invalid_playbook")
+            read = None
         steps = _Steps(self._add).block(read.steps, "steps") if read is not None else ()
         playbook = None
         if read is not None and not self._issues:
@@ -256,6 +259,17 @@ class _Check:
                 path = "valid_for_days"
             self._add(path, what, _help(path) if path else "shorten the description or the steps", code)
         return WrittenPlaybook(self._name, digest, content, workflow)
+
+
+def _count(items: Sequence[Any]) -> int:
+    """Steps of a file, before anything is made of them: each that follows a question that stops is nested in it."""
+    return sum(1 + sum(map(_count, _branches(item))) for item in items if item != STOP)
+
+
+def _branches(item: Any) -> Sequence[Sequence[Any]]:
+    if isinstance(item, _AskItem):
+        return item.yes, item.no
+    return item.parallel if isinstance(item, _ParallelItem) else ()
 
 
 def _level(item: _LevelItem) -> EscalationLevel:

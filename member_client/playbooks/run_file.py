@@ -167,6 +167,8 @@ def append(home: Home, name: str, event: Event) -> StoredRun:
         except NotAllowed as refused:
             raise InvalidInput(str(refused), refused.mend) from refused
         line = _line(stored.head, record)
+        if stored.size + len(line) > MAX_BYTES:
+            raise InvalidInput(f"{path} would have more than {MAX_BYTES:,} bytes", "begin another run")
         descriptor = os.open(path, os.O_WRONLY)
         with os.fdopen(descriptor, "wb") as file:
             file.truncate(stored.size)  # what broke off was never acknowledged

@@ -18,6 +18,7 @@ from sharing_protocol.errors import Malformed, Unproven
 from sharing_protocol.statements.header import Line, Paragraphs, Sha256Hex, StrictModel, Timestamp, format_timestamp
 
 MAX_ENTRIES = 1000
+MAX_LINE_BYTES = 64 * 1024
 
 
 class CustodyEntry(StrictModel):
@@ -126,6 +127,8 @@ def read_chain(data: bytes, manifest: Manifest) -> list[CustodyEntry]:
 
 def _read(line: bytes, number: int) -> CustodyEntry:
     try:
+        if len(line) > MAX_LINE_BYTES:
+            raise Malformed("malformed_json", f"line {number} has more than {MAX_LINE_BYTES:,} bytes")
         document = strict_json.loads(line, f"line {number}")
         if not isinstance(document, dict):
             raise Malformed("malformed_json", f"line {number} is not an object")

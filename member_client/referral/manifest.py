@@ -30,6 +30,9 @@ SUMMARY_PDF, SUMMARY, TIMELINE = "summary.pdf", "summary.md", "timeline.md"
 EVIDENCE, CHECKPOINT = "evidence-hashes.json", "checkpoint"
 NAMED_LISTED = 20
 MAX_EVIDENCE = 1000
+MAX_LIST_BYTES = 2 * 1024 * 1024
+"""Of the manifest and of the list of local evidence, with room for their longest texts: a few MB of JSON can take a
+hundred times as much memory, and whoever sends a package decides what is in it."""
 
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -95,9 +98,10 @@ def decode_manifest(data: bytes) -> Manifest:
     """Read a manifest; what it says is not verified.
 
     Raises:
-        Unproven: `changed`: it is not in the strict form.
+        Unproven: `changed`: it is not in the strict form, or larger than any.
     """
     try:
+        _bound(data)
         strict_json.loads(data, MANIFEST)
         manifest = Manifest.model_validate_json(data)
     except (Malformed, ValidationError) as error:
@@ -162,6 +166,7 @@ def read_evidence(data: bytes) -> list[LocalEvidence]:
         Unproven: `changed`.
     """
     try:
+        _bound(data)
         document = strict_json.loads(data, EVIDENCE)
         if not isinstance(document, list) or len(document) > MAX_EVIDENCE:
             raise Malformed("malformed_json", f"it is an array of at most {MAX_EVIDENCE} files")
@@ -171,6 +176,11 @@ def read_evidence(data: bytes) -> list[LocalEvidence]:
     if write_evidence(found) != data:
         raise Unproven("changed", f"{EVIDENCE} is not in its one strict form")
     return found
+
+
+def _bound(data: bytes) -> None:
+    if len(data) > MAX_LIST_BYTES:
+        raise Malformed("malformed_json", f"it has at most {MAX_LIST_BYTES:,} bytes")
 
 
 def _indented(items: list[strict_json.Json]) -> bytes:

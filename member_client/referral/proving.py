@@ -12,7 +12,7 @@ from sharing_protocol.membership import Membership, RegisteredKey
 from sharing_protocol.record_proof import log_history
 from sharing_protocol.referral import Case, case_of
 from sharing_protocol.statements import RecordReference, Role
-from sharing_protocol.trust import TrustedCheckpoint, open_checkpoint
+from sharing_protocol.trust import MAX_SKEW_SECONDS, TrustedCheckpoint, open_checkpoint
 from sharing_protocol.witnesses import all_witnesses, known_witnesses, open_cosigned
 
 
@@ -63,6 +63,9 @@ def prove(entries: Sequence[LoggedEntry], note: str, claim: Claim) -> Proven:
         trusted = open_checkpoint(note.encode(), logs)
     except Misbehaviour as error:
         raise Unproven(error.code, f"the checkpoint does not hold: {error.detail}") from error
+    if claim.now.timestamp() < trusted.timestamp - MAX_SKEW_SECONDS:
+        # What has expired, and what was disputed, would be as of a moment of the lab's choice.
+        raise Unproven("wrong_time", "it says that it was built before the log signed the checkpoint in it")
     excerpt = Excerpt()
     for entry in entries:
         entry.check_in(trusted.checkpoint)

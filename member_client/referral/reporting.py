@@ -86,10 +86,20 @@ _CUSTODY = (
 )
 
 
+_NEWS_SECONDS = 86400.0
+"""How old the log's head may be, when a package is built, without a word about it."""
+
+
 def _warnings(verified: VerifiedPackage) -> tuple[str, ...]:
     telling = verified.telling
     case, membership = telling.proven.case, telling.proven.membership
     found = [] if telling.manifest.despite is None else [f"built despite unmet criteria: {telling.manifest.despite}"]
+    late = telling.manifest.built_at.timestamp() - telling.proven.checkpoint.timestamp
+    if late > _NEWS_SECONDS:
+        days = late / _NEWS_SECONDS
+        found.append(f"built {days:.0f} days after the log vouched for its head: what was said since is not in it")
+    if case.opening_suspect:
+        found.append("the key that signed the incident's opening was reported compromised")
     for one in case.patterns:
         if one.why_not:
             found.append(f"pattern {one.logged.statement.id} is {one.why_not}")

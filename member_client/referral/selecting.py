@@ -1,6 +1,8 @@
 """Which entries of the log a package needs: the incident's, what they name, what was said of that, and who may sign.
 
-Of what has nothing to do with the incident, nothing is taken: whoever is shown a package has no business with it.
+Of what has nothing to do with the incident, nothing is taken: whoever is shown a package has no business with it. Of
+what is no longer the newest only what the incident names is taken, or a lab that revises what it said a thousand times
+could make every package too large.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from sharing_protocol.statements import RecordReference
 from sharing_protocol.trust import open_checkpoint
 from sharing_protocol.witnesses import all_witnesses, open_cosigned
 
+MAX_ACTS = 256
+"""Of more acts than this, those without effect are left out: nobody who did not join keeps others from a referral."""
 _MAX_NOTES = 1024
 
 
@@ -87,11 +91,15 @@ def cosigned_notes(session: Session) -> list[bytes]:
 
 
 def _records(session: Session, incident: str, criteria: StoredVersion) -> list[StoredVersion]:
-    """The incident, its acts, what the timeline names, what came of that later, and what was said of it."""
+    """The incident, its acts, what the timeline names, what became of that, and what is said of it now."""
     store = session.store
     story = read_story(session, incident)
     told = story.timeline(session.now)
-    chosen = [criteria, *store.versions(id=incident), *store.versions(type="incident_action", refers_to=incident)]
+    acts = store.versions(type="incident_action", refers_to=incident)
+    if len(acts) > MAX_ACTS:
+        idle = {step.index for step in told.steps if step.without_effect}
+        acts = [one for one in acts if one.index not in idle]
+    chosen = [criteria, *store.versions(id=incident), *acts]
     if told.protocol is not None:
         chosen += _from(store.versions(id=told.protocol.id), told.protocol, only=True)
     for reference in (*told.patterns, *told.sightings):
@@ -99,16 +107,14 @@ def _records(session: Session, incident: str, criteria: StoredVersion) -> list[S
         chosen += store.versions(type="withdrawal", refers_to=reference.id)
     for reference in told.patterns:
         for kind in ("opinion", "endorsement"):
-            for voice in store.versions(type=kind, refers_to=reference.id):
+            for voice in store.versions(type=kind, refers_to=reference.id, newest_only=True):
                 chosen += [voice, *store.versions(type="withdrawal", refers_to=voice.id)]
     return list({one.index: one for one in chosen}.values())
 
 
 def _from(versions: Sequence[StoredVersion], reference: RecordReference, *, only: bool = False) -> list[StoredVersion]:
-    """The version that is meant, and those after it."""
-    return [
-        one for one in versions if one.version == reference.version or (one.version > reference.version and not only)
-    ]
+    """The version that is meant, and the newest."""
+    return [one for one in versions if one.version == reference.version or (one.version == one.newest and not only)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.referral.manifest import digest_of
+from sharing_protocol.statements.header import show_hidden
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -27,7 +28,7 @@ def register_of(home: Home) -> Path:
 
 
 def append(home: Home, facts: dict[str, Any]) -> dict[str, Any]:
-    """Add a line, durably; gives the whole of it.
+    """Add a line, durably; gives the whole of it, what is no text in UTF-8 or hidden in it as escapes.
 
     Raises:
         InvalidInput: what is there is damaged.
@@ -35,7 +36,8 @@ def append(home: Home, facts: dict[str, Any]) -> dict[str, Any]:
     path = register_of(home)
     with FileLock(home.path / "referrals.lock", mode=0o600):
         lines = _lines(path)
-        entry = {"number": len(lines), **facts, "previous": digest_of(lines[-1]) if lines else "0" * 64}
+        shown = {name: show_hidden(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+        entry = {"number": len(lines), **shown, "previous": digest_of(lines[-1]) if lines else "0" * 64}
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")

@@ -42,7 +42,8 @@ class Telling:
     def findings(self) -> tuple[Finding, ...]:
         """Each criterion, and whether it is met."""
         case, manifest = self.proven.case, self.manifest
-        there = evidence_in(case, cosigners=len(self.proven.cosigned), local_files=len(self.evidence))
+        others = self.proven.cosigned.keys() - {manifest.lab}
+        there = evidence_in(case, cosigners=len(others), local_files=len(self.evidence))
         return judge(case.criteria.statement.body, count_case(case), manifest.attested, there)
 
     @property
@@ -174,7 +175,7 @@ def _incident(telling: Telling) -> Iterator[Block]:
     yield Heading(2, "The incident")
     yield Paragraph(newest.body.description)
     yield Paragraph(f"Purpose: {newest.body.purpose}\nLegal basis: {newest.body.legal_basis}")
-    yield Paragraph(f"timeline.md tells all {len(telling.proven.case.timeline.steps)} steps.")
+    yield Paragraph(f"timeline.md tells {len(telling.proven.case.timeline.steps)} steps.")
 
 
 def _patterns(telling: Telling) -> Iterator[Block]:
@@ -188,7 +189,7 @@ def _patterns(telling: Telling) -> Iterator[Block]:
         voices = (
             ("seen by", said.seen_by),
             ("confirmed by", said.confirmed_by),
-            ("endorsed by", one.endorsed_by_others),
+            ("endorsed by", said.endorsed_by),
             ("disputed by", said.disputed_by),
         )
         yield Items(

@@ -126,7 +126,8 @@ class Webhook:
                     "POST", self._url, content=body, headers=headers, extensions={"trace": watch.trace}
                 ) as response:
                     status = response.status_code
-            except (httpx.HTTPError, OSError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
+                # InvalidURL and UnicodeError are about a redirect's target, which httpx reads though it is not to follow it.
                 told = (
                     f"no answer within {self._timeout:g} s" if watch.expired else f"no answer: {type(error).__name__}"
                 )

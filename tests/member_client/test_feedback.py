@@ -14,6 +14,7 @@ import pytest
 
 from hub.app import utc_now
 from hub.identity import HubIdentity
+from hub.routes import feedback as feedback_route
 from member_client import feedback
 from member_client.home import Home
 from member_client.session import Session
@@ -341,6 +342,16 @@ def test_an_endorsement_brings_the_backtest_of_that_version(case: Case, tmp_path
     assert case.agreed(2)["endorsed_by"] == []
 
 
+def test_a_hub_does_not_add_up_without_end(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    for lab in ("Boreal", "Cirrus"):
+        case.say(lab, "opinion")
+    monkeypatch.setattr(feedback_route, "MAX_SAID", 2)
+    assert len(case.agreed()["disputed_by"]) == 2
+    case.say("Dorado", "opinion")
+    answer = case.box.get(f"{wire.PATTERNS}/{case.pattern}/feedback", case.labs["Boreal"].sync)
+    problem_of(answer, 422, "too_much_said")
+
+
 # -- campaigns -----------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +371,9 @@ def test_labs_that_see_a_pattern_at_the_same_time_see_a_campaign(case: Case) -> 
     body = incident_body(handling(), patterns=[case.versions[0], box.reference(other)])
     incident = box.statement("incident", new_id("incident", uuid4()), case.labs["Dorado"].id, body)
     box.log(signed(incident, case.labs["Dorado"].analyst), case.labs["Dorado"].analyst)
+    case.reader.run("sync")
+    assert len(case.reader.json("campaign", "list")) == 2, "one lab's word joins nothing"
+    case.reader.run("incident", "join", incident["id"], "--yes")
     case.reader.run("sync")
     (joined,) = case.reader.json("campaign", "list")
     assert joined["patterns"] == sorted([case.pattern, other])

@@ -558,6 +558,8 @@ def bomb(path: str, answer: Answer) -> Answer:
 
 HINDRANCES: dict[str, Callable[[str, Answer], Answer]] = {
     "an endless redirect": lambda path, answer: Answer(302, b"", {"Location": path}),
+    "a redirect that leads nowhere": lambda path, answer: Answer(302, b"", {"Location": "http:elsewhere"}),
+    "a redirect to no name": lambda path, answer: Answer(302, b"", {"Location": "http://xn--a/"}),
     "an oversize answer": lambda path, answer: Answer(200, b"x" * 80_000),
     "a decompression bomb": bomb,
     "an encoding nobody asked for": lambda path, answer: Answer(200, answer.content, {"Content-Encoding": "br"}),

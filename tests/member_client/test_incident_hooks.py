@@ -30,8 +30,8 @@ from sharing_protocol.errors import ProtocolError
 from sharing_protocol.request_signing import sign_request, verify_request
 from tests.member_client.lab_homes import Client
 from tests.member_client.lying_hub import LyingHub
-from tests.member_client.receivers import MailServer, Received, WebServer, mail_server, make_certificate, web_server
-from tests.member_client.told_lab import ToldLab
+from tests.member_client.receivers import Received, WebServer, mail_server, make_certificate, web_server
+from tests.member_client.told_lab import ToldLab, email
 from tests.protocol.forum_log import AURORA, BOREAL, key
 
 STILLWATCH = str(Path(sys.executable).parent / "stillwatch")
@@ -59,11 +59,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def webhook(web: WebServer, *more: str, name: str = "pager") -> str:
     return "\n".join(["[[webhook]]", f'name = "{name}"', f'url = "{web.url("/a%7Cb?token=s3cret")}"', *more, ""])
-
-
-def email(server: MailServer, *more: str, to: str = "duty@lab.example") -> str:
-    lines = ["[[email]]", 'name = "duty"', f'to = ["{to}"]', 'from = "stillwatch@lab.example"', 'host = "127.0.0.1"']
-    return "\n".join([*lines, f"port = {server.port}", *more, ""])
 
 
 def events(web: WebServer) -> list[tuple[str, str | None]]:
@@ -274,6 +269,16 @@ def test_redirects_are_not_followed(lab: ToldLab, web: WebServer) -> None:
         assert elsewhere.received == []
 
 
+@pytest.mark.parametrize("target", ["http:elsewhere", "mailto:duty@lab.example", "http://xn--a/", "http://[::1"])
+def test_a_redirect_to_nowhere_is_a_failure_like_any_other(lab: ToldLab, web: WebServer, target: str) -> None:
+    lab.hooks(webhook(web))
+    lab.open()
+    web.answers = [(302, {"Location": target})]
+    assert [hook for hook, _ in lab.notify().failed] == ["pager"]
+    lab.now += HOUR
+    assert lab.notify().delivered == 1
+
+
 def test_an_answer_without_end_is_cut_off(lab: ToldLab, web: WebServer) -> None:
     lab.hooks(webhook(web))
     lab.open()
@@ -283,6 +288,34 @@ def test_an_answer_without_end_is_cut_off(lab: ToldLab, web: WebServer) -> None:
     web.drip, web.large = 0.0, 1 << 30
     lab.now += HOUR
     assert lab.notify().delivered == 1
+
+
+def test_a_run_does_not_wait_for_all_of_a_slow_receiver(lab: ToldLab, web: WebServer) -> None:
+    lab.hooks(webhook(web))
+    for number in range(12):
+        lab.open(number)
+    web.before = lambda request: time.sleep(0.1)
+    lab.notify(deadline=0.2)
+    assert len(web.received) < 12
+    web.before = lambda request: None
+    lab.notify(again=True)
+    assert {one.state for one in lab.deliveries()} == {DELIVERED}
+
+
+def test_a_clock_that_was_ahead_once_keeps_nothing_back(lab: ToldLab, web: WebServer) -> None:
+    lab.hooks(webhook(web))
+    incident = lab.open(protocol=lab.protocol())
+    lab.act(incident, BOREAL, "join")
+    web.answers = [(503, {})]
+    lab.now += 5 * 365 * 24 * HOUR
+    assert len(lab.notify().failed) == 1
+    lab.now -= 5 * 365 * 24 * HOUR
+    assert lab.notify().delivered == 1
+    lab.now += 5 * 365 * 24 * HOUR
+    assert lab.notify().found == 0
+    lab.now -= 5 * 365 * 24 * HOUR - 30 * 24 * HOUR
+    lab.notify()
+    assert events(web)[-1] == ("overdue", "Watch")
 
 
 def test_over_tls_the_certificate_counts_and_the_deadline_too(lab: ToldLab, certificate: Path, tmp_path: Path) -> None:
@@ -346,93 +379,6 @@ def test_two_runs_at_once_do_not_tell_it_twice(lab: ToldLab, web: WebServer) -> 
     assert lab.notify().delivered == 1
     assert [report.busy for report in reports] == [True]
     assert len(web.received) == 1
-
-
-# -- e-mail ----------------------------------------------------------------------------------------------------------
-
-
-def test_people_are_told_by_mail_over_tls(
-    lab: ToldLab, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = tmp_path / "password"
-    secret.write_text("p4ss\n")
-    secret.chmod(0o600)
-    monkeypatch.setenv("MAIL_PASSWORD", "p4ss")
-    sources = {"starttls": f'password_file = "{secret}"', "implicit": 'password_env = "MAIL_PASSWORD"'}
-    for number, (tls, source) in enumerate(sources.items()):
-        with mail_server(certificate, implicit=tls == "implicit", login="sw\0p4ss") as server:
-            settings = (f'tls = "{tls}"', f'ca_file = "{certificate}"', 'user = "sw"', source)
-            lab.write_hooks(email(server, *settings).replace('"duty"', f'"{tls}"'))
-            lab.notify()
-            incident = lab.open(number, title="Accounts, ünd more")
-            assert lab.notify().failed == []
-            ((recipients, mail),) = server.mails
-            assert recipients == ["duty@lab.example"]
-            assert mail["Subject"] == "[stillwatch] Accounts, ünd more: opened"
-            assert mail["Message-ID"].endswith("@lab.example>")
-            assert f"stillwatch incident show {incident}" in mail.get_content()
-            assert "TLS" not in server.commands
-            assert "TLP:AMBER" in mail.get_content()
-    assert "p4ss" not in str(lab.deliveries())
-
-
-@pytest.mark.parametrize(
-    ("verb", "reply", "told"),
-    [
-        ("MAIL", "451 later", "it answered 451"),
-        ("DATA", "554 no", "it answered 554"),
-        ("EHLO", "500 what", "SMTPNotSupportedError"),
-        ("STARTTLS", "454 not now", "it answered 454"),
-        ("RCPT", "550 who", "no recipient was taken"),
-    ],
-)
-def test_a_mail_server_that_does_not_take_it_is_asked_again(
-    lab: ToldLab, certificate: Path, verb: str, reply: str, told: str
-) -> None:
-    with mail_server(certificate) as server:
-        lab.hooks(email(server, f'ca_file = "{certificate}"'))
-        lab.open()
-        server.replies = {verb: [reply]}
-        ((_, error),) = lab.notify().failed
-        assert told in error
-        lab.now += HOUR
-        assert lab.notify().delivered == 1
-        assert len(server.mails) == 1
-
-
-def test_a_mail_that_was_taken_is_not_sent_again_for_a_rude_goodbye(lab: ToldLab) -> None:
-    with mail_server() as server:
-        lab.hooks(email(server, 'tls = "none"'))
-        lab.open()
-        server.replies = {"QUIT": ["421 go away"]}
-        assert lab.notify().delivered == 1
-
-
-def test_some_recipients_are_enough_and_the_others_are_named(lab: ToldLab) -> None:
-    with mail_server() as server:
-        lab.hooks(email(server, 'tls = "none"', to='duty@lab.example", "nobody@lab.example'))
-        lab.open()
-        assert lab.notify().delivered == 1
-        (one,) = lab.deliveries()
-        assert (one.state, one.error) == (DELIVERED, "refused: nobody@lab.example")
-
-
-def test_a_mail_server_cannot_downgrade_or_talk_for_ever(lab: ToldLab, certificate: Path) -> None:
-    with mail_server() as server:
-        lab.hooks(email(server))
-        lab.open()
-        ((_, error),) = lab.notify().failed
-        assert "STARTTLS" in error
-        server.flood = True
-        lab.now += HOUR
-        ((_, error),) = lab.notify().failed
-        assert "bytes" in error
-    with mail_server(certificate) as server:
-        lab.write_hooks(email(server))
-        lab.now += HOUR
-        ((_, error),) = lab.notify().failed
-        assert "certificate" in error.lower()
-        assert server.mails == []
 
 
 # -- settings and commands -------------------------------------------------------------------------------------------
@@ -504,6 +450,19 @@ def test_what_the_documentation_shows_is_meant(tmp_path: Path) -> None:
     assert shown is not None
     hooks = read(tmp_path, shown[1])
     assert [type(hook) for hook in hooks] == [Webhook, Mailbox]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[webhook]]\nname = "a"\nurl = "https://p.example/"\nca_file = "~nobody-of-this-name/ca.pem"',
+        '[[webhook]]\nname = "a"\nurl = "https://p.example/"\nca_file = "\\u0000"',
+        "webhook = " + "[" * 20_000,
+    ],
+)
+def test_files_that_cannot_be_are_refused_in_words(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"hooks\.toml"):
+        read(tmp_path, text)
 
 
 def test_secrets_that_others_can_read_are_not_used(lab: ToldLab, tmp_path: Path) -> None:

@@ -222,7 +222,17 @@ def test_too_deep_and_too_many_are_refused() -> None:
     (issue,) = lint(FILE + deep).issues
     assert (issue.code, issue.what) == ("invalid_playbook", "branches are 19 levels deep")
     many = "".join(f"  - {{name: Step {at}, role: r, do: d}}\n" for at in range(130))
-    assert "the workflow has" in lint(FILE + many).issues[0].what
+    assert "use at most 128" in lint(FILE + many).issues[0].mend
+    # Each is nested in the one before it once steps are made of them.
+    chain = "".join(f"  - {{ask: Question {at}?, no: [stop]}}\n" for at in range(1500))
+    (issue,) = lint(FILE + chain).issues
+    assert (issue.what, issue.mend) == ("there are 1,506 steps", "use at most 128")
+
+
+def test_what_is_no_step_at_all_is_refused_at_its_line() -> None:
+    line = FILE.count("\n") + 1
+    for item in ("1", "null", "[]", "true", "{parallel: [[1], [null]]}", "{ask: 1, yes: [2]}"):
+        assert {issue.line for issue in lint(f"{FILE}  - {item}\n").issues} == {line}
 
 
 @pytest.mark.parametrize("text", ["- a list\n", "", "kind: [\n", "just words\n"])

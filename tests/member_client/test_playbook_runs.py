@@ -65,6 +65,16 @@ def test_a_run_goes_through_the_playbook_in_its_order() -> None:
     assert [one.late for one in run.state.settled.values()] == [True, False, False, False]
 
 
+def test_a_run_that_is_full_stays_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
+    stored = run_file.begin(home, Source(written(FILE).content, "a file"), NOW.timestamp(), NOW)
+    answer = says(stored.run, "Is it right?", Kind.ANSWERED, answer="yes")
+    monkeypatch.setattr(run_file, "MAX_BYTES", stored.size + 100)
+    with pytest.raises(InvalidInput, match="would have more than"):
+        run_file.append(home, stored.name, answer)
+    assert run_file.load(home, stored.name).head == stored.head
+
+
 def test_the_other_answer_leads_elsewhere() -> None:
     run = run_of()
     run.record(says(run, "Is it right?", Kind.ANSWERED, answer="no"))

@@ -221,6 +221,17 @@ def test_sharing_is_written_down_here_and_nowhere_else(home: Path, command: Comm
     assert "does not hold" in command(*arguments, code=5)
 
 
+def test_arguments_that_are_no_text_are_a_users_mistake(home: Path, command: Command, tmp_path: Path) -> None:
+    odd = "\udcff"  # as Python gives the byte 0xFF of an argument
+    file = tmp_path / f"case{odd}.zip"
+    file.write_bytes(built(home))
+    sharing = ("referral", "record-sharing", file, "--with", "Police", "--note", odd, "--home", home)
+    assert command.json(*sharing)["file"] == "case\\udcff.zip"
+    assert json.loads((home / "referrals.jsonl").read_text())["note"] == "\\udcff"
+    update = ("incident", "update", INCIDENT, "--note", odd, "--dry-run", "--home", home)
+    assert "not UTF-8" in command(*update, code=2)
+
+
 def test_another_forum_and_no_package(home: Path, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "case.zip"
     file.write_bytes(built(home))

@@ -4,23 +4,60 @@ from __future__ import annotations
 
 import io
 import struct
+import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from member_client.home import Home
+from member_client.referral import selecting
 from member_client.referral.archive import MAX_FILES, pack, unpack
+from member_client.referral.building import Claims, assess, build
+from member_client.referral.criteria import find
 from member_client.referral.custody import first_entry, next_entry, read_chain, write_chain
-from member_client.referral.manifest import CUSTODY, MANIFEST, decode_manifest
+from member_client.referral.manifest import CUSTODY, MANIFEST, decode_manifest, entry_for, read_evidence
+from member_client.referral.reporting import report
+from member_client.referral.selecting import cosigned_notes, select
 from member_client.referral.verifying import verify
+from member_client.session import Session
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
+from sharing_protocol.referral import unmet
+from sharing_protocol.statements import voice_id
 from tests.member_client.follower import entries_of
+from tests.member_client.lab_homes import keep_key
 from tests.member_client.lying_hub import LyingHub
-from tests.member_client.referral_case import built, contents, eventful_case, read_home, resigned, with_changes
-from tests.protocol.forum_log import BOREAL, ForumLog
+from tests.member_client.referral_case import (
+    CRITERIA,
+    FAR,
+    INCIDENT,
+    NOW,
+    PATTERN,
+    built,
+    contents,
+    eventful_case,
+    read_home,
+    resigned,
+    with_changes,
+)
+from tests.member_client.witness_forum import cosign
+from tests.protocol.forum_log import (
+    AURORA,
+    BOREAL,
+    CIRRUS,
+    ForumLog,
+    add_key_body,
+    handling,
+    identifier,
+    record_reference,
+    revoke_body,
+)
+from tests.protocol.response_bodies import action_body, opinion_body
 
 LOG = eventful_case()
 
@@ -169,6 +206,28 @@ def test_encrypted_and_bombs_and_lies_about_sizes_are_refused_within_bounds(pack
     assert "more than" in refused(many)
 
 
+def test_json_that_would_fill_the_memory_is_not_read(package: bytes) -> None:
+    files = contents(package)
+    many = b"[" + b"[]," * (1024 * 1024) + b"[]]"
+    for name in (MANIFEST, CUSTODY):
+        changed = with_changes(package, {name: many + b"\n"})
+        tracemalloc.start()
+        assert name in refused(changed)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 8 * len(changed)
+    with pytest.raises(Unproven, match="not a list"):
+        read_evidence(many)
+    widest = decode_manifest(files[MANIFEST]).model_copy(
+        update={
+            "despite": "\U0001f916" * 8000,
+            "attested": {f"{number:03d}" + "\U0001f916" * 197: "\U0001f916" * 200 for number in range(32)},
+            "files": [entry_for(f"{number:04d}".ljust(100, "x"), b"") for number in range(MAX_FILES)],
+        }
+    )
+    assert decode_manifest(widest.encode()) == widest
+
+
 @given(st.binary(max_size=400), st.integers(0, 3))
 def test_any_bytes_are_refused_in_words(data: bytes, kind: int) -> None:
     start = [
@@ -206,6 +265,68 @@ def test_a_lab_cannot_claim_what_the_criteria_do_not_ask_or_hide_that_one_is_not
     assert "summary.md" in refused(resigned(package, attested={}))
     assert "is required and not met" in refused(resigned(short_of_labs(package)))
     assert "summary.md" in refused(resigned(package, built_by="Somebody else"))
+
+
+def test_a_lab_cannot_choose_as_of_when_its_package_is_read(package: bytes) -> None:
+    before = datetime.fromtimestamp(NOW, UTC) - timedelta(days=30)
+    assert "before the log signed" in refused(resigned(package, built_at=before))
+    # After the pattern's dispute, the sightings or the criteria have expired, the summary is another, or there is none.
+    assert "are expired" in refused(resigned(package, built_at=datetime(2029, 7, 1, tzinfo=UTC)))
+
+
+def test_a_package_of_old_news_says_so_and_a_labs_own_cosignature_is_no_evidence(tmp_path: Path) -> None:
+    log = eventful_case(evidence=["cosignatures"])
+    with LyingHub(entries_of(log)) as hub:
+        home = read_home(tmp_path / "lab", hub, log)
+        hub.cosigned = []
+        cosign(hub, "Aurora", entries_of(log))
+        session = Session(Home(home))
+        session.catch_up()
+        selection = select(session, INCIDENT, find(session, CRITERIA), cosigned_notes(session))
+        telling = assess(session, selection, Claims("", {"counsel agreed": "Counsel"}, "", ()))
+        assert list(telling.proven.cosigned) == [AURORA]
+        assert [one.name for one in unmet(telling.findings)] == ["cosignatures"]
+        session.store.close()
+        session = Session(Home(home), clock=lambda: time.time() + 30 * 86400)
+        made = build(session, selection, assess(session, selection, Claims("", {}, "We know", ())))
+        session.store.close()
+    warnings = report(verify(made.data, log.fingerprint)).warnings
+    assert any("days after the log vouched" in one for one in warnings)
+
+
+def test_an_opening_by_a_stolen_key_is_told(tmp_path: Path) -> None:
+    log = eventful_case()
+    incident = next(at for at, made in enumerate(log.entries) if INCIDENT.encode() in made.payload)
+    revoked = revoke_body("Aurora analyst", incident)
+    log.say("membership.revoke_key", AURORA, AURORA, revoked, ["Aurora owner"])
+    second = add_key_body("Aurora second", "analyst", AURORA)
+    log.say("membership.add_key", AURORA, AURORA, second, ["Aurora owner"])
+    with LyingHub(entries_of(log)) as hub:
+        home = read_home(tmp_path / "lab", hub, log)
+        keep_key(home, "analyst", "Aurora second")
+        warnings = report(verify(built(home, despite="Urgent"), log.fingerprint)).warnings
+    assert any("opening was reported compromised" in one for one in warnings)
+
+
+def test_a_lab_that_says_much_does_not_make_every_package_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "MAX_ACTS", 10)
+    monkeypatch.setattr(selecting, "MAX_ENTRIES", LOG.size + 5)
+    log = eventful_case()
+    marked = handling(valid_until=FAR)
+    pattern = record_reference(log.head(PATTERN))
+    first = {"id": INCIDENT, "version": 1, "entry": log.versions[INCIDENT, 1]}
+    for number in range(20):
+        voice = voice_id("opinion", CIRRUS, str(pattern["entry"]))
+        log.say("opinion", voice, CIRRUS, opinion_body(marked, pattern), ["Cirrus analyst"])
+        act = action_body(marked, first, "update", note=f"Number {number}")
+        log.say("incident_action", identifier("incident-action", 0x800 + number), CIRRUS, act, ["Cirrus analyst"])
+    with LyingHub(entries_of(log)) as hub:
+        package = built(read_home(tmp_path / "lab", hub, log))
+    verified = verify(package, log.fingerprint)
+    assert [one.feedback.disputed_by for one in verified.telling.proven.case.patterns] == [{CIRRUS}]
+    assert [step.lab for step in verified.telling.proven.case.timeline.steps if step.without_effect] == []
 
 
 def short_of_labs(package: bytes) -> bytes:

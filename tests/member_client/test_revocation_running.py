@@ -278,7 +278,7 @@ def server() -> Iterator[HTTPServer]:
             body = self.rfile.read(int(self.headers["content-length"]))
             self.server.heard.append((self.path, dict(self.headers), body))  # type: ignore[attr-defined] # the test's
             self.send_response(self.server.answers.pop(0))  # type: ignore[attr-defined] # the test's
-            self.send_header("location", "/elsewhere")
+            self.send_header("location", self.server.location)  # type: ignore[attr-defined] # the test's
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -287,6 +287,7 @@ def server() -> Iterator[HTTPServer]:
 
     made = HTTPServer(("127.0.0.1", 0), Handler)
     made.heard, made.answers = [], []  # type: ignore[attr-defined] # what the handler hears and answers
+    made.location = "/elsewhere"  # type: ignore[attr-defined] # where it redirects to
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
@@ -318,6 +319,8 @@ def test_a_webhook_carries_its_key_and_its_token_and_knows_when_to_try_again(
     assert (path, body, lower["idempotency-key"]) == ("/revoke", b'{"a":1}', "the-key")
     assert lower["authorization"] == "Bearer s3cret"
     assert {one[0] for one in server.heard} == {"/revoke"}  # type: ignore[attr-defined] # the fixture's
+    server.answers, server.location = [302], "http:elsewhere"  # type: ignore[attr-defined] # the fixture's
+    assert hook.call(b"{}", "k") == Outcome(False, "no answer: InvalidURL")
     hook.close()
     for url in (
         "http://example.com/x",

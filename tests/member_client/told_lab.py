@@ -12,6 +12,7 @@ from member_client.incidents.notifying import Report, notify, outbox_file
 from member_client.session import Session
 from tests.member_client.lab_homes import keep_key
 from tests.member_client.lying_hub import LyingHub
+from tests.member_client.receivers import MailServer
 from tests.protocol.forum_log import AURORA, BOREAL, CREATED, ForumLog, forum_of_two_labs, identifier, record_reference
 from tests.protocol.response_bodies import Document, action_body, incident_body, playbook_body
 
@@ -23,6 +24,12 @@ HANDLING: Document = {
     "valid_until": "2028-03-01T00:00:00Z",
 }
 START = datetime.fromisoformat(CREATED).timestamp()
+
+
+def email(server: MailServer, *more: str, to: str = "duty@lab.example") -> str:
+    """A mailbox of `hooks.toml`, and more of its settings."""
+    lines = ["[[email]]", 'name = "duty"', f'to = ["{to}"]', 'from = "stillwatch@lab.example"', 'host = "127.0.0.1"']
+    return "\n".join([*lines, f"port = {server.port}", *more, ""])
 
 
 class ToldLab:

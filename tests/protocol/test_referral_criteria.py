@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from sharing_protocol.statements.playbooks import Measure, RequiredEvidence
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
+    FORUM,
     ForumLog,
     add_key_body,
     forum_of_two_labs,
     handling,
     identifier,
     pattern_body,
+    reason,
     record_reference,
     revoke_body,
     sighting_body,
@@ -46,7 +49,8 @@ def told(seen: list[Seen]) -> ForumLog:
     """An incident that names these sightings of one pattern of Aurora's; Boreal has joined it."""
     log = forum_of_two_labs()
     log.say("pattern", PATTERN, AURORA, pattern_body(), ["Aurora analyst"])
-    log.say("referral_criteria", CRITERIA, AURORA, criteria_body(handling()), ["Aurora analyst"])
+    lasting = criteria_body(handling(valid_until="2029-01-01T00:00:00Z"))
+    log.say("referral_criteria", CRITERIA, BOREAL, lasting, ["Boreal analyst"])
     pattern = record_reference(log.head(PATTERN))
     sightings = []
     for number, (lab, day, days, matches, accounts) in enumerate(seen):
@@ -102,8 +106,14 @@ def test_no_count_is_above_what_one_lab_or_all_of_them_saw(seen: list[Seen]) -> 
     assert 1 <= counts[Measure.MATCHES] <= sum(one[3] for one in seen)
     most = {lab: max((one[4] for one in seen if one[0] == lab), default=0) for lab in LABS}
     assert 1 <= counts[Measure.ACCOUNTS] <= sum(most.values())
-    days = {day for _, start, length, _, _ in seen for day in range(start, start + length)}
-    assert counts[Measure.DAYS] == len(days)
+    periods = [set(range(start, start + length)) for _, start, length, _, _ in seen]
+    days = sorted(set[int]().union(*periods))
+    fewest = next(
+        size
+        for size in range(1, 5)
+        if any(all(set(some) & one for one in periods) for some in combinations(days, size))
+    )
+    assert counts[Measure.DAYS] == fewest
 
 
 def test_of_one_labs_days_that_overlap_only_the_largest_counts() -> None:
@@ -111,7 +121,7 @@ def test_of_one_labs_days_that_overlap_only_the_largest_counts() -> None:
     counts = count(case(told(seen)))
     assert counts[Measure.MATCHES] == 100 + 10 + 1000
     assert counts[Measure.ACCOUNTS] == 10 + 100
-    assert counts[Measure.DAYS] == 9
+    assert counts[Measure.DAYS] == 2
 
 
 def test_what_was_withdrawn_superseded_suspect_or_expired_does_not_count() -> None:
@@ -120,7 +130,7 @@ def test_what_was_withdrawn_superseded_suspect_or_expired_does_not_count() -> No
     withdrawn = withdrawal_body(record_reference(log.head(second)))
     log.say("withdrawal", identifier("withdrawal", 0x300), BOREAL, withdrawn, ["Boreal analyst"])
     counts = count(case(log))
-    assert (counts[Measure.SIGHTINGS], counts[Measure.DAYS]) == (2, 4)
+    assert (counts[Measure.SIGHTINGS], counts[Measure.DAYS]) == (2, 2)
     assert [one.why_not for one in case(log).sightings] == ["", "withdrawn", ""]
     log.say("membership.revoke_key", AURORA, AURORA, revoke_body("Aurora analyst", 0), ["Aurora owner"])
     suspect = case(log)
@@ -159,6 +169,50 @@ def test_a_case_without_its_incident_or_criteria_is_none() -> None:
         RequiredEvidence.INCLUSION_PROOFS,
         RequiredEvidence.CUSTODY,
     }
+
+
+def test_criteria_that_are_not_in_force_decide_nothing() -> None:
+    def refused(log: ForumLog, **changes: Any) -> str:
+        with pytest.raises(Unproven) as caught:
+            case(log, **changes)
+        assert caught.value.code == "criteria_not_in_force"
+        return caught.value.detail.rpartition(" ")[2]
+
+    log = told([])
+    withdrawn = withdrawal_body(record_reference(log.head(CRITERIA)))
+    log.say("withdrawal", identifier("withdrawal", 0x300), BOREAL, withdrawn, ["Boreal analyst"])
+    assert refused(log) == "withdrawn"
+    log = told([])
+    assert refused(log, now=datetime(2030, 1, 1, tzinfo=UTC)) == "expired"
+    first = record_reference(log.head(CRITERIA))
+    log.say("referral_criteria", CRITERIA, BOREAL, criteria_body(handling()), ["Boreal analyst"])
+    assert refused(log, criteria=RecordReference.model_validate(first)) == "superseded"
+    log = told([])
+    log.say("membership.revoke_key", BOREAL, BOREAL, revoke_body("Boreal analyst", 0), ["Boreal owner"])
+    assert refused(log) == "suspect"
+
+
+def test_a_revision_without_effect_does_not_tell_the_incident() -> None:
+    log = told([])
+    first = record_reference(log.head(INCIDENT))
+    close = action_body(handling(), first, "close")
+    log.say("incident_action", identifier("incident-action", 0x701), AURORA, close, ["Aurora analyst"])
+    after = incident_body(handling(), title="Something else", description="Blame Boreal.")
+    log.say("incident", INCIDENT, AURORA, after, ["Aurora analyst"])
+    found = case(log)
+    assert found.timeline.steps[-1].without_effect
+    assert (found.incident.statement.version, found.incident.statement.body.title) == (1, found.timeline.title)
+
+
+def test_what_does_not_count_is_no_evidence_and_a_lab_that_was_suspended_no_lab() -> None:
+    log = told([(BOREAL, 0, 2, 50, 5)])
+    assert count(case(log))[Measure.LABS] == 2
+    record = identifier("sighting", 0x200)
+    withdrawn = withdrawal_body(record_reference(log.head(record)))
+    log.say("withdrawal", identifier("withdrawal", 0x300), BOREAL, withdrawn, ["Boreal analyst"])
+    assert RequiredEvidence.SIGHTINGS not in evidence_in(case(log), cosigners=0, local_files=0)
+    log.say("membership.suspend", BOREAL, FORUM, reason(), ["Ada", "Ben"])
+    assert count(case(log))[Measure.LABS] == 1
 
 
 def body_of(chosen: list[tuple[Measure, int, bool]]) -> ReferralCriteriaBody:
