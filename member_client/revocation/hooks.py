@@ -127,7 +127,7 @@ class Webhook:
                 ) as response:
                     status = response.status_code
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
-                # InvalidURL and UnicodeError are about a redirect's target, which httpx reads though it is not to follow it.
+                # httpx reads a redirect's target, whatever that is, though it is not to follow it.
                 told = (
                     f"no answer within {self._timeout:g} s" if watch.expired else f"no answer: {type(error).__name__}"
                 )
