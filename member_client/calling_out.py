@@ -13,7 +13,7 @@ import httpx
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
-HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*|[0-9a-f:.]{2, 45}", re.ASCII)
+HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*|[0-9a-f:.]{{2,45}}", re.ASCII)
 _TARGET = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 
 
