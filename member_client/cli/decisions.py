@@ -80,7 +80,7 @@ def list_decisions(
                 f"{one['subject_kind']} {one['subject']}",
                 f"{one['matches']:,}",
                 one["expires"][:10],
-                f"{len(one['approved_by'])} of {one['needs_approvals']}" if one["needs_approvals"] else "-",
+                _approvals(one),
                 f"{one['pattern_title']} (version {one['pattern_version']})",
             )
             for one in found
@@ -128,7 +128,11 @@ def approve(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve decisions. Each name counts once; the home's owner answers for who acts under which name."""
+    """Approve decisions. Each name counts once; the home's owner answers for who acts under which name.
+
+    An approval of a cluster's decision holds for the accounts that it has now. Those that join later wait until it is
+    approved again.
+    """
     session = open_session(home)
     register, now, policy = Register.of(session.home), session.now, lab_policy(session, session.now)
     who = name or getpass.getuser()
@@ -146,6 +150,8 @@ def approve(
         missing = max(0, one["needs_approvals"] - len(one["approved_by"]))
         again = "" if one["newly_approved"] else f" (by {who} before)"
         wait = f"; {missing} more needed" if missing else f"; in effect: {one['in_effect']}"
+        if one["waiting"] and not missing:
+            wait += f", but {len(one['waiting']):,} of {len(one['accounts']):,} accounts still wait for approval"
         say_line(f"{_short(one['id'])} approved{again}{wait}")
 
 
@@ -249,6 +255,14 @@ def _author(session: Session, pattern: str) -> str:
     return name_of(head.author, session.membership)
 
 
+def _approvals(one: dict[str, Any]) -> str:
+    if not one["needs_approvals"]:
+        return "-"
+    count = len(one["approved_by"])
+    later = f", {len(one['waiting']):,} accounts wait" if one["waiting"] and count >= one["needs_approvals"] else ""
+    return f"{count} of {one['needs_approvals']}{later}"
+
+
 def _short(decision: str) -> str:
     return decision.removeprefix(PREFIX)[:8]
 
@@ -286,10 +300,7 @@ def _say(one: dict[str, Any]) -> None:
     for reason in one["stage_reasons"]:
         place = f"policy.toml line {reason['line']}" if reason["line"] else "built in"
         say_line(f"  {'ok  ' if reason['holds'] else 'HELD'} {place} ({reason['setting']}): {reason['text']}")
-    needs = one["needs_approvals"]
-    say_line(f"approvals: {len(one['approved_by'])} of {needs} needed" if needs else "approvals: none needed")
-    for name in one["approved_by"]:
-        say_line(f"  {name}")
+    _say_approvals(one)
     for label in ("follows", "superseded_by", "review"):
         if one[label]:
             say_line(f"{label.replace('_', ' ')}: {one[label]}")
@@ -297,3 +308,13 @@ def _say(one: dict[str, Any]) -> None:
     for event in one["history"]:
         by = f" by {event['who']}" if event["who"] else ""
         say_line(f"  {event['at']} {event['what']}{by}{': ' * bool(event['why'])}{event['why']}")
+
+
+def _say_approvals(one: dict[str, Any]) -> None:
+    needs = one["needs_approvals"]
+    say_line(f"approvals: {len(one['approved_by'])} of {needs} needed" if needs else "approvals: none needed")
+    for name in one["approved_by"]:
+        say_line(f"  {name}")
+    if one["waiting"]:
+        some = ", ".join(one["waiting"][:20]) + " …" * (len(one["waiting"]) > 20)
+        say_line(f"waiting for approval, {len(one['waiting']):,} of its accounts: {some}", "yellow")

@@ -157,7 +157,10 @@ class _Batch:
             self._made,
         )
         write("INSERT INTO evidence VALUES (?, ?, ?)", self._evidence)
-        write("INSERT OR IGNORE INTO members VALUES (?, ?, 0)", self._members)
+        write(
+            "INSERT OR IGNORE INTO members (decision, account, joined) SELECT ?, ?, count FROM generation",
+            self._members,
+        )
         write("INSERT INTO history (decision, at, what, who, why) VALUES (?, ?, ?, ?, ?)", self._events)
         write(
             "INSERT OR IGNORE INTO facts VALUES (?, ?, ?)",

@@ -18,7 +18,7 @@ from member_client.decisions.allow_list import AllowList
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.lab_policy import LabPolicy, lab_policy
 from member_client.decisions.model import ACTIONS, Action, Decision, State, Subject, SubjectKind, from_seconds, shown_id
-from member_client.decisions.register import APPROVED, NEEDS, SIZE, Register, moment
+from member_client.decisions.register import APPROVED, APPROVED_FOR, NEEDS, Register, moment
 from member_client.lifecycle.policy import GateRule
 from member_client.lifecycle.standing import Stage
 from member_client.session import Session
@@ -28,7 +28,7 @@ _ACTING = (Stage.FLAG, Stage.ENFORCE)
 # What cannot be in effect is left out here already; `effective` decides of the rest.
 _OPEN = f"""
 SELECT d.number, d.id, d.kind, d.subject, d.action, d.models, d.expires, p.entry, p.id AS pattern_id, p.severity,
-    d.kind AS acts_on, d.subject AS acts_on_id, d.enforced,
+    d.kind AS acts_on, d.subject AS acts_on_id, 1 AS felt_by,
     CASE WHEN {NEEDS} = 0 THEN 0 ELSE {NEEDS} - {APPROVED} END AS missing
 FROM decisions d JOIN patterns p ON p.number = d.pattern
 WHERE d.lifted IS NULL AND d.superseded IS NULL AND d.action > 0 AND d.expires > :now
@@ -36,16 +36,22 @@ WHERE d.lifted IS NULL AND d.superseded IS NULL AND d.action > 0 AND d.expires >
 """  # noqa: S608 - ours
 _PERSONS = f"{_OPEN} AND d.kind <> 'cluster' ORDER BY d.kind, d.subject"
 _MEMBERS = (
-    _OPEN.replace(
-        "d.kind AS acts_on, d.subject AS acts_on_id", "'account' AS acts_on, m.account AS acts_on_id"
-    ).replace("FROM decisions d", "FROM members m CROSS JOIN decisions d ON d.number = m.decision")
+    _OPEN.replace("d.kind AS acts_on, d.subject AS acts_on_id", "'account' AS acts_on, m.account AS acts_on_id")
+    .replace(APPROVED, APPROVED_FOR.format(joined="m.joined"))
+    .replace("FROM decisions d", "FROM members m CROSS JOIN decisions d ON d.number = m.decision")
     + " AND NOT m.spared ORDER BY m.account"
 )
 _NEW_PERSONS = f"{_OPEN} AND d.kind <> 'cluster' AND NOT d.enforced"
-# Accounts that join later feel it too, and what goes wrong with them counts no less.
-_SIZE = "max(1, (SELECT count(*) FROM members m WHERE m.decision = d.number))"
-_GROWN_CLUSTERS = f"{_OPEN} AND d.kind = 'cluster' AND d.enforced < {_SIZE}"
+# Accounts that join later feel it too once people approved it for them, and what goes wrong with them counts no less.
+_FELT_BY = (
+    "(SELECT count(*) FROM members m WHERE m.decision = d.number "  # noqa: S608 - ours
+    f"AND ({NEEDS} = 0 OR {APPROVED_FOR.format(joined='m.joined')} >= {NEEDS}))"
+)
+_GROWN_CLUSTERS = (
+    f"{_OPEN.replace('1 AS felt_by', f'{_FELT_BY} AS felt_by')} AND d.kind = 'cluster' AND d.enforced < felt_by"
+)
 _READ = 10_000
+_SHOWN = 5
 _KINDS = {kind.value: kind for kind in SubjectKind}
 
 
@@ -149,27 +155,35 @@ def what_and_why(
 ) -> tuple[Action, tuple[str, ...]]:
     """The action in effect, and what holds it below what was decided."""
     found = circumstances(decision, policy, allowed, now)
-    return effective(found), explained(found)
+    why = explained(found)
+    if decision.waiting and found.missing_approvals <= 0:
+        why += (_for_whom_it_waits(decision.waiting),)
+    return effective(found), why
+
+
+def _for_whom_it_waits(accounts: tuple[str, ...]) -> str:
+    who = f"{', '.join(accounts[:_SHOWN])}{' …' * (len(accounts) > _SHOWN)}"
+    return (
+        f"not on {len(accounts):,} of its accounts, which joined after people approved it: {who}; "
+        "to approve it for them too: `stillwatch decisions approve`"
+    )
 
 
 def remember_enforced(register: Register, policy: LabPolicy, now: datetime) -> int:
     """Note which decisions customers feel by now, for the roll-out's budget; gives how many are new, or have grown."""
     allowed = allow_register.load(register, now)
-    found: list[tuple[int]] = []
+    found: list[tuple[int, int]] = []
     with register.reading():
         for query in (_NEW_PERSONS, _GROWN_CLUSTERS):
             if any(one.share for one in policy.standings.values()):
                 found += [
-                    (row["number"],)
+                    (row["felt_by"], row["number"])
                     for row, action in _effective_rows(register, query, policy, allowed, now)
                     if action.enforces
                 ]
     if found:
         with register.transaction():
-            register.database.executemany(
-                f"UPDATE decisions SET enforced = {SIZE} WHERE number = ?",  # noqa: S608 - ours
-                found,
-            )
+            register.database.executemany("UPDATE decisions SET enforced = max(enforced, ?) WHERE number = ?", found)
     return len(found)
 
 

@@ -98,7 +98,8 @@ class Decision:
         numbers: of each number that the matches carry the largest.
         policy_reasons: the lines of the policy by which it was made.
         needs_approvals: how many people must approve it before it is more than observed.
-        approved_by: who did, for this action or a stronger one.
+        approved_by: who did, for this action or a stronger one; of a cluster for who joined it first.
+        waiting: of a cluster, the accounts for which too few have approved it: all, or those that joined later.
         state: one of `State`.
         follows: id of the earlier decision on the same pattern and subject, lifted or expired since; "" if none.
         superseded_by: id of the decision by the pattern's next version; "" if none.
@@ -127,6 +128,7 @@ class Decision:
     state: State
     follows: str = ""
     superseded_by: str = ""
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ _COLUMNS = (
     "last",
     "needs_approvals",
     "approved_by",
+    "waiting",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -68,6 +69,7 @@ def decision_document(decision: Decision, effect: Action, why: Iterable[str]) ->
         "policy_reasons": list(decision.policy_reasons),
         "needs_approvals": decision.needs_approvals,
         "approved_by": list(decision.approved_by),
+        "waiting": list(decision.waiting),
         "follows": decision.follows,
         "superseded_by": decision.superseded_by,
     }

@@ -47,14 +47,21 @@ _UNSEEN = re.compile("[\u180b-\u180d\u2800\ufe00-\ufe0f]")
 """Variation selectors and a blank, which count as printable."""
 
 SIZE = "max(1, (SELECT count(*) FROM members m WHERE m.decision = decisions.number))"
-APPROVED = "(SELECT count(*) FROM approvals a WHERE a.decision = d.number AND a.action >= d.action)"
+APPROVED_FOR = (
+    "(SELECT count(*) FROM approvals a WHERE a.decision = d.number AND a.action >= d.action AND a.seen >= {joined})"
+)
+"""How many approvals hold for who joined in a generation: those of people who could see them."""
+_FIRST_JOINED = """(CASE d.kind WHEN 'cluster' THEN coalesce((SELECT min(joined) FROM members
+    WHERE decision = d.number AND NOT spared), 0) ELSE 0 END)"""
+APPROVED = APPROVED_FOR.format(joined=_FIRST_JOINED)
+"""How many hold for anybody: who joined first is seen by all who saw others."""
 NEEDS = "max(d.needs, CASE d.action WHEN 0 THEN :needs_0 WHEN 1 THEN :needs_1 WHEN 2 THEN :needs_2 ELSE :needs_3 END)"
 _STATE = f"""CASE WHEN d.lifted IS NOT NULL THEN 'lifted' WHEN d.superseded IS NOT NULL THEN 'superseded'
     WHEN d.expires <= :now THEN 'expired' WHEN {APPROVED} < {NEEDS} THEN 'proposed' ELSE 'in force' END"""
 _DECISIONS = f"""
-SELECT d.number, d.id, d.kind, d.subject, d.root, d.action, d.models, d.created, d.expires, d.matches, d.first, d.last,
-    d.numbers, p.id AS pattern_id, p.version, p.entry, p.title, p.severity, r.text AS reasons, {NEEDS} AS needs,
-    {_STATE} AS state, f.id AS follows, s.id AS superseded_by
+SELECT d.number, d.id, d.kind, d.subject, {_FIRST_JOINED} AS first_joined, d.root, d.action, d.models, d.created,
+    d.expires, d.matches, d.first, d.last, d.numbers, p.id AS pattern_id, p.version, p.entry, p.title, p.severity,
+    r.text AS reasons, {NEEDS} AS needs, {_STATE} AS state, f.id AS follows, s.id AS superseded_by
 FROM decisions d JOIN patterns p ON p.number = d.pattern JOIN reasons r ON r.number = d.reasons
     LEFT JOIN decisions f ON f.number = d.follows LEFT JOIN decisions s ON s.number = d.superseded
 """  # noqa: S608 - ours
@@ -205,6 +212,19 @@ class Register:
         rows = self.database.execute("SELECT account FROM members WHERE decision = ? AND spared", (number,))
         return tuple(row[0] for row in rows)
 
+    def unapproved(self, number: int, needed: int) -> tuple[str, ...]:
+        """The accounts of a cluster's decision for which fewer than `needed` people approved it, by id.
+
+        An approval holds for the accounts that the decision had at that moment. Those that an appeal left out do not
+        wait for any.
+        """
+        rows = self.database.execute(
+            "SELECT m.account FROM members m JOIN decisions d ON d.number = m.decision "  # noqa: S608 - ours
+            f"WHERE d.number = ? AND NOT m.spared AND {APPROVED_FOR.format(joined='m.joined')} < ? ORDER BY m.account",
+            (number, needed),
+        )
+        return tuple(row[0] for row in rows)
+
     def verdict(self, number: int) -> str:
         """`right`, `wrong`, or "" if nobody has reviewed it."""
         row = self.database.execute("SELECT verdict FROM reviews WHERE decision = ?", (number,)).fetchone()
@@ -252,6 +272,8 @@ class Register:
     def approve(self, number: int, name: str, note: str, rules: Rules, now: datetime) -> bool:
         """Note that somebody approves what was decided; gives whether that is new. Inside a transaction.
 
+        Of a cluster it holds for the accounts that it has now; for who joins later people must approve it again.
+
         Raises:
             InvalidInput: the decision is closed, or the name is none.
         """
@@ -263,14 +285,18 @@ class Register:
         shown = check_name(name)
         folded = fold(shown)
         row = self.database.execute(
-            "SELECT action FROM approvals WHERE decision = ? AND folded = ?", (number, folded)
+            "SELECT action, (SELECT count(*) FROM members m WHERE m.decision = a.decision AND NOT m.spared "
+            "AND m.joined > a.seen) AS unseen FROM approvals a WHERE decision = ? AND folded = ?",
+            (number, folded),
         ).fetchone()
-        if row is not None and row["action"] >= decision.action.rank:
+        if row is not None and row["action"] >= decision.action.rank and not row["unseen"]:
             return False
         self.database.execute(
-            "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?, ?)", (number, folded, shown, decision.action.rank)
+            "INSERT OR REPLACE INTO approvals (decision, folded, name, action, seen) VALUES (?, ?, ?, ?, ?)",
+            (number, folded, shown, decision.action.rank, self.generation),
         )
-        why = f"{decision.action}: {note}" if note else str(decision.action)
+        whom = f" {len(decision.accounts):,} accounts" if decision.accounts else ""
+        why = f"{decision.action}{whom}: {note}" if note else f"{decision.action}{whom}"
         self.note(number, now, "approved", shown, why)
         return True
 
@@ -317,8 +343,10 @@ class Register:
             (row["root"], number, _SHOWN_DETECTIONS),
         )
         approvals = ask(
-            "SELECT name FROM approvals WHERE decision = ? AND action >= ? ORDER BY folded", (number, row["action"])
+            "SELECT name FROM approvals WHERE decision = ? AND action >= ? AND seen >= ? ORDER BY folded",
+            (number, row["action"], row["first_joined"]),
         )
+        is_waited_for = kind is SubjectKind.CLUSTER and row["needs"] > 0
         return Decision(
             id=shown_id(row["id"]),
             subject=Subject(kind, row["subject"]),
@@ -340,6 +368,7 @@ class Register:
             policy_reasons=tuple(json.loads(row["reasons"])),
             needs_approvals=row["needs"],
             approved_by=tuple(one["name"] for one in approvals),
+            waiting=self.unapproved(number, row["needs"]) if is_waited_for else (),
             state=State(row["state"]),
             follows=shown_id(row["follows"]) if row["follows"] else "",
             superseded_by=shown_id(row["superseded_by"]) if row["superseded_by"] else "",

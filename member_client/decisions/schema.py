@@ -5,10 +5,11 @@ patterns         the pattern versions that decisions are about; how many subject
 reasons          texts of the policy's reasons, each once
 decisions        one a pattern version and subject, and after it was lifted or has expired perhaps another; `enforced`
                  is how many subjects felt it, `wrong` on how many of them that was found wrong
-members          the accounts of a cluster's decision; `spared` for those that an appeal left out
+members          the accounts of a cluster's decision; `joined` is the generation in which one became part of it,
+                 `spared` for those that an appeal left out
 evidence         the matches that a decision rests on, so that none counts twice
 facts            organisations and addresses of accounts, where matches tell them
-approvals        who approved which action of a decision
+approvals        who approved which action of a decision, and in which generation: accounts that joined later nobody saw
 reviews          the newest verdict on a decision: right or wrong
 history          all that happened to decisions; append only
 allowed          the allow-list; those removed stay
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from member_client.errors import InvalidInput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE generation (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER NOT NULL);
@@ -75,6 +76,7 @@ CREATE TABLE members (
     decision INTEGER NOT NULL REFERENCES decisions (number),
     account TEXT NOT NULL,
     spared INTEGER NOT NULL DEFAULT 0,
+    joined INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (decision, account)
 ) WITHOUT ROWID;
 CREATE INDEX members_spared ON members (decision) WHERE spared;
@@ -96,6 +98,7 @@ CREATE TABLE approvals (
     folded TEXT NOT NULL,
     name TEXT NOT NULL,
     action INTEGER NOT NULL,
+    seen INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (decision, folded)
 ) WITHOUT ROWID;
 CREATE TABLE reviews (
@@ -151,20 +154,36 @@ CREATE TABLE appeals (
 CREATE TABLE decided_runs (run TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+# Version 1 did not note who joined after an approval. Where a cluster's decision got matches after it, nobody can tell
+# whom the approver saw, so it holds for none of the accounts: people approve once more.
+_UPGRADES = {
+    1: """
+ALTER TABLE members ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE approvals ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+UPDATE approvals SET seen = -1
+    WHERE (SELECT kind FROM decisions WHERE number = approvals.decision) = 'cluster'
+    AND (SELECT coalesce(max(h.number), 0) FROM history h
+            WHERE h.decision = approvals.decision AND h.what = 'approved' AND h.who = approvals.name)
+        < (SELECT coalesce(max(h.number), 0) FROM history h
+            WHERE h.decision = approvals.decision AND h.what LIKE 'extended%');
+""",
+}
+"""The step from each version of the file to the next."""
+
 
 def prepare(database: sqlite3.Connection, path: Path) -> None:
-    """Make the tables; inside the caller's transaction.
+    """Make the tables, or bring those of an earlier version up to date; inside the caller's transaction.
 
     Raises:
-        InvalidInput: the file is of another version of this program.
+        InvalidInput: the file is of a later version of this program.
     """
     version: int = database.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
+    if not 0 <= version <= SCHEMA_VERSION:
         raise InvalidInput(f"{path} was written by a later Stillwatch (version {version} of the file)", "upgrade")
-    if version == 0:
-        for command in _statements(_TABLES):
+    for script in [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_TABLES]:
+        for command in _statements(script):
             database.execute(command)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _statements(script: str) -> list[str]:

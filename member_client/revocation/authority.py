@@ -1,7 +1,8 @@
 """Whether access may be revoked by a decision, now: asked when a plan is made, and again before each account.
 
 It takes all of: the decision blocks and is in effect now, whatever held when the plan was made; as many people as the
-policy asks for have approved it, and at least one; the allow-list does not cover the account; no appeal left it out. An
+policy asks for have approved it for this very account, and at least one; the allow-list does not cover the account; no
+appeal left it out. An
 organisation is left alone as a whole if the allow-list covers one of its accounts, as far as matches told: who ends its
 access cannot spare that one, as the gate does.
 """
@@ -84,6 +85,9 @@ class Decided:
         with self._register.reading():
             decision = self._register.get(number, policy.rules, now)
             spared = frozenset(self._register.spared(number))
+            unapproved: frozenset[str] = frozenset()
+            if decision.subject.kind is SubjectKind.CLUSTER:
+                unapproved = frozenset(self._register.unapproved(number, max(1, decision.needs_approvals)))
             allowed = allow_register.load(self._register, now)
             inside = None
             if decision.subject.kind is SubjectKind.ORGANISATION:
@@ -91,7 +95,7 @@ class Decided:
         held_by = why_decision_does_not(decision, *what_and_why(decision, policy, allowed, now))
         if not held_by and inside is not None:
             held_by = f"one of its accounts is on the allow-list: {inside}"
-        return Judged(decision, held_by, spared, allowed, now)
+        return Judged(decision, held_by, spared, unapproved, allowed, now)
 
     def why_not(self, target: Target) -> str:
         """See `Authority`."""
@@ -104,11 +108,13 @@ class Judged:
 
     Attributes:
         held_by: why nobody's access may be revoked by it, "" if it may.
+        unapproved: of a cluster, accounts that joined after those approvals that it takes.
     """
 
     decision: Decision
     held_by: str
     spared: frozenset[str]
+    unapproved: frozenset[str]
     allowed: AllowList
     now: datetime
 
@@ -126,6 +132,8 @@ class Judged:
             return "the decision is not about it"
         if target.id in self.spared:
             return "an appeal left it out of the decision"
+        if target.id in self.unapproved:
+            return "it joined the cluster after people approved the decision, and waits for their approval"
         entry = self.allowed.covers_subject(Subject(SubjectKind(target.kind), target.id), self.now)
         return f"on the allow-list: {entry}" if entry is not None else ""
 

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ import pytest
 
 from hub.identity import HubIdentity
 from member_client.decisions.in_effect import snapshot
-from member_client.decisions.lab_policy import climb
+from member_client.decisions.lab_policy import climb, lab_policy
+from member_client.decisions.matches import SeenPattern
 from member_client.decisions.register import Register
 from member_client.home import Home
 from member_client.session import Session
+from sharing_protocol.statements.handling import Severity
 from tests.forum import ForumInABox, Lab, pattern_body, running_hub, withdrawal_body
+from tests.member_client.decision_worlds import gathered, make
 from tests.member_client.lab_homes import Client, make_home
 
 YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
@@ -172,6 +176,38 @@ def test_a_block_waits_for_as_many_names_as_the_policy_asks_for(boreal: Client, 
     assert in_effect(boreal) == {}
     be_bold(boreal, "[decisions.actions]\nhigh = 'flag'\n")
     assert in_effect(boreal) == {"c-1": "flag"}
+
+
+def cluster_of(client: Client, pattern: str, name: str, *accounts: str) -> None:
+    """Let there be a match on a cluster of these accounts."""
+    head = Session(Home(client.home)).store.head(pattern)
+    assert head is not None
+    match = gathered(SeenPattern(head.entry, pattern, head.version, "A title", Severity.HIGH), "k", [name], accounts)
+    session = Session(Home(client.home))
+    with closing(Register.of(session.home)) as register:
+        make(register, match, rules=lab_policy(session, session.now).rules, now=session.now)
+
+
+def test_accounts_that_join_a_cluster_wait_for_another_approval(boreal: Client, pattern: str, tmp_path: Path) -> None:
+    be_bold(boreal)
+    cluster_of(boreal, pattern, "1", "a", "b")
+    decision = one(boreal, "k")["id"]
+    boreal.run("decisions", "approve", decision, "--as", "Ada")
+    cluster_of(boreal, pattern, "2", "b", "c", "d")
+    assert in_effect(boreal) == {"a": "block", "b": "block"}
+    shown = one(boreal, "c")
+    assert (shown["state"], shown["in_effect"], shown["waiting"]) == ("in force", "block", ["c", "d"])
+    assert "2 accounts wait" in " ".join(boreal.run("decisions", "list").split())
+    assert "waiting for approval, 2 of its accounts: c, d" in boreal.run("decisions", "show", decision)
+    planned = boreal.json("revocation", "plan", decision)
+    assert [target["id"] for target in planned["targets"]] == ["a", "b"]
+    assert {left["id"]: "joined the cluster after" in left["why"] for left in planned["left_out"]} == {
+        "c": True,
+        "d": True,
+    }
+    boreal.run("decisions", "approve", decision, "--as", "Ada")
+    assert in_effect(boreal) == dict.fromkeys("abcd", "block")
+    assert one(boreal, "k")["history"][-1]["why"] == "block 4 accounts"
 
 
 def test_what_the_stop_switch_a_withdrawal_and_a_lift_do(

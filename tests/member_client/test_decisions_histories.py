@@ -41,7 +41,7 @@ class Histories(RuleBasedStateMachine):
         self.standings: dict[str, Standing] = {}
         self.allowed: dict[str, int] = {}
         self.spared: set[tuple[str, str]] = set()
-        self.approvals: dict[str, set[str]] = {}
+        self.approvals: dict[tuple[str, str], set[str]] = {}
         self.lifted: set[str] = set()
         self.outcomes = {one.entry: (0, 0) for one in PATTERNS}
 
@@ -55,9 +55,10 @@ class Histories(RuleBasedStateMachine):
         found = gathered(pattern, account, {f"{name} {self.now}": self.now})  # type: ignore[arg-type]
         make(self.register, found, rules=self.lab_rules, allowed=listed, now=self.now)
 
-    @rule(pattern=st.sampled_from(PATTERNS), cluster=st.sampled_from(sorted(CLUSTERS)))
-    def decide_on_cluster(self, pattern: object, cluster: str) -> None:
-        found = gathered(pattern, cluster, {str(self.now): self.now}, cluster=CLUSTERS[cluster])  # type: ignore[arg-type]
+    @rule(pattern=st.sampled_from(PATTERNS), cluster=st.sampled_from(sorted(CLUSTERS)), some=st.sampled_from([1, 2]))
+    def decide_on_cluster(self, pattern: object, cluster: str, some: int) -> None:
+        at = {f"{some} {self.now}": self.now}
+        found = gathered(pattern, cluster, at, cluster=CLUSTERS[cluster][:some])  # type: ignore[arg-type]
         make(self.register, found, rules=self.lab_rules, now=self.now)
 
     @rule(pattern=st.sampled_from(PATTERNS), stage=st.sampled_from(Stage), share=st.sampled_from([1, 50, 100]))
@@ -97,7 +98,8 @@ class Histories(RuleBasedStateMachine):
         except InvalidInput:
             assert not one.state.is_open
             return
-        self.approvals.setdefault(one.id, set()).add(name.strip().lower())
+        for subject in one.accounts or (one.subject.id,):
+            self.approvals.setdefault((one.id, subject), set()).add(name.strip().lower())
 
     @precondition(lambda self: self.all())
     @rule(choice=st.randoms(use_true_random=False))
@@ -148,7 +150,7 @@ class Histories(RuleBasedStateMachine):
             if one.action.enforces:
                 assert where.stage is Stage.ENFORCE
                 assert in_roll_out(where, decision.subject.id)
-                assert len(self.approvals.get(decision.id, ())) >= self.lab_rules.needed(decision.action)
+                assert len(self.approvals.get((decision.id, one.id), ())) >= self.lab_rules.needed(decision.action)
             else:
                 assert where.stage in (Stage.FLAG, Stage.ENFORCE)
         assert len({(one.id, one.action, one.expires) for one in found}) == len(found)

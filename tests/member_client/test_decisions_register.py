@@ -19,7 +19,7 @@ from member_client.decisions import allow_register
 from member_client.decisions.allow_list import Allowed, AllowKind, AllowList, check_id
 from member_client.decisions.appeals import measured, open_appeal, rule_on
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
-from member_client.decisions.in_effect import remember_enforced
+from member_client.decisions.in_effect import remember_enforced, what_and_why
 from member_client.decisions.matches import Counted, Gathered, gather
 from member_client.decisions.model import Action, State, Subject, SubjectKind
 from member_client.decisions.register import Register
@@ -274,6 +274,66 @@ def test_accounts_that_join_a_cluster_later_count_against_the_budget_too(registe
         for account in "bcd":
             register.spare(number, account, "Ada", "Innocent", START)
     assert register.outcomes(PATTERN.entry) == (4, 3)
+
+
+def test_an_approval_holds_for_the_accounts_that_the_approver_could_see(register: Register) -> None:
+    rules = replace(BLOCKING, approvals={Action.BLOCK: 2})
+    policy = lab(standing(PATTERN), rules=rules)
+    make(register, gathered(PATTERN, "subnet:k", ["1"], cluster=["a", "b"]), rules=rules)
+    number = register.resolve(all_of(register)[0].id)
+
+    def approve(name: str) -> bool:
+        with register.transaction():
+            return register.approve(number, name, "", rules, START)
+
+    assert [approve("Ada"), approve("Ben"), approve("ada")] == [True, True, False]
+    assert remember_enforced(register, policy, START) == 1
+    make(register, gathered(PATTERN, "subnet:k", ["2"], cluster=["b", "c", "d"]), rules=rules)
+    assert acting(register, policy) == [("a", "block"), ("b", "block")]
+    (decision,) = all_of(register, rules)
+    assert (decision.state, decision.approved_by, decision.waiting) == (State.IN_FORCE, ("Ada", "Ben"), ("c", "d"))
+    effect, why = what_and_why(decision, policy, AllowList(), START)
+    assert effect is Action.BLOCK
+    assert "not on 2 of its accounts" in why[-1]
+    assert remember_enforced(register, policy, START) == 0
+    assert register.outcomes(PATTERN.entry) == (2, 0)
+    # one of the two is not enough for those who joined
+    assert approve("Ada")
+    assert acting(register, policy) == [("a", "block"), ("b", "block")]
+    assert register.unapproved(number, 2) == ("c", "d")
+    make(register, gathered(PATTERN, "subnet:k", ["3"], cluster=["e"]), rules=rules)
+    assert approve("Ben")
+    assert acting(register, policy) == [(one, "block") for one in "abcd"]
+    assert remember_enforced(register, policy, START) == 1
+    assert register.outcomes(PATTERN.entry) == (4, 0)
+    assert all_of(register, rules)[0].waiting == ("e",)
+    assert approve("Ada")
+    assert acting(register, policy) == [(one, "block") for one in "abcde"]
+
+
+def test_a_cluster_of_the_first_version_of_the_file_is_approved_anew_if_it_grew(tmp_path: Path) -> None:
+    rules = replace(BLOCKING, approvals={Action.BLOCK: 1})
+    path = tmp_path / "decisions.sqlite"
+    register = Register(path)
+    same, grown = gathered(PATTERN, "subnet:s", ["1"], ["a"]), gathered(PATTERN, "subnet:g", ["1"], ["b"])
+    make(register, same, grown, gathered(PATTERN, "c"), rules=rules)
+    with register.transaction():
+        for one in all_of(register):
+            register.approve(register.resolve(one.id), "Ada", "", rules, START)
+    make(register, gathered(PATTERN, "subnet:g", ["2"], ["d"]), gathered(PATTERN, "c", ["2"]), rules=rules)
+    for table, column in (("members", "joined"), ("approvals", "seen")):
+        register.database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    register.database.execute("PRAGMA user_version = 1")
+    register.close()
+    register = Register(path)
+    policy = lab(standing(PATTERN), rules=rules)
+    assert acting(register, policy) == [("a", "block"), ("c", "block")]
+    (waiting,) = (one for one in all_of(register, rules) if one.state is State.PROPOSED)
+    assert waiting.waiting == ("b", "d")
+    with register.transaction():
+        assert register.approve(register.resolve(waiting.id), "Ada", "", rules, START)
+    assert acting(register, policy) == [(one, "block") for one in "abcd"]
+    register.close()
 
 
 def test_a_new_version_does_not_undo_an_upheld_appeal_without_people(register: Register) -> None:

@@ -46,11 +46,15 @@ IN_FORCE = lab(standing(PATTERN), rules=BLOCKING)
 
 
 def judged(
-    decision: Decision = CLUSTER, policy: LabPolicy = IN_FORCE, allowed: AllowList | None = None, spared: str = ""
+    decision: Decision = CLUSTER,
+    policy: LabPolicy = IN_FORCE,
+    allowed: AllowList | None = None,
+    spared: str = "",
+    unapproved: str = "",
 ) -> Judged:
     allowed = allowed or AllowList()
     held_by = why_decision_does_not(decision, *what_and_why(decision, policy, allowed, START))
-    return Judged(decision, held_by, frozenset(spared), allowed, START)
+    return Judged(decision, held_by, frozenset(spared), frozenset(unapproved), allowed, START)
 
 
 def may(one: Judged) -> dict[str, str]:
@@ -73,6 +77,12 @@ def test_the_allow_list_and_an_appeal_spare_single_accounts() -> None:
     assert "appeal" in found["c"]
     over = replace(entry, expires=START)
     assert may(judged(allowed=AllowList([over])))["b"] == ""
+
+
+def test_who_joined_after_the_approval_keeps_access() -> None:
+    found = may(judged(unapproved="c"))
+    assert (found["a"], found["b"]) == ("", "")
+    assert "joined the cluster after" in found["c"]
 
 
 @pytest.mark.parametrize(
