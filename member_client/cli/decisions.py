@@ -125,6 +125,12 @@ def approve(
     decisions: IdsArgument,
     name: NameOption = "",
     note: Annotated[str, typer.Option(help="Kept with the approval.")] = "",
+    account: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Act on this account too, which an appeal left out; may be repeated.", metavar="ID", show_default=False
+        ),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -138,7 +144,7 @@ def approve(
     who = name or getpass.getuser()
     with register.transaction():
         numbers = _resolve(register, decisions)
-        new = {number: register.approve(number, who, note, policy.rules, now) for number in numbers}
+        new = {number: register.approve(number, who, note, policy.rules, now, account or ()) for number in numbers}
     remember_enforced(register, policy, now)
     found = _shown(session, register, numbers)
     for one, is_new in zip(found, new.values(), strict=True):

@@ -139,6 +139,10 @@ def rule_on(
             )
             for one in about:
                 _settle(register, one, appeal, who, f"appeal {number}: {said}", rules, now, upheld=upheld)
+            for one in about:
+                if upheld and _is_part(one, appeal):
+                    where = register.resolve(one.id)
+                    register.spare_elsewhere(where, appeal.account, who, f"appeal {number}: {said}", now)
     lifted = [one.id for one in about if upheld and not _is_part(one, appeal)]
     spared = [one.id for one in about if upheld and _is_part(one, appeal)]
     return Ruling(

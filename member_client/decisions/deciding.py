@@ -144,7 +144,7 @@ class _Batch:
         self._models = json.dumps(rules.models)
         self._made: list[tuple[object, ...]] = []
         self._evidence: list[tuple[int, bytes, int]] = []
-        self._members: list[tuple[int, str]] = []
+        self._members: list[dict[str, object]] = []
         self._events: list[tuple[int, int, str, str, str]] = []
 
     def take(self, batch: list[Gathered]) -> None:
@@ -158,7 +158,9 @@ class _Batch:
         )
         write("INSERT INTO evidence VALUES (?, ?, ?)", self._evidence)
         write(
-            "INSERT OR IGNORE INTO members (decision, account, joined) SELECT ?, ?, count FROM generation",
+            "INSERT OR IGNORE INTO members (decision, account, joined, spared) "
+            "SELECT :decision, :account, count, "
+            "EXISTS (SELECT 1 FROM spared WHERE pattern = :pattern AND account = :account) FROM generation",
             self._members,
         )
         write("INSERT INTO history (decision, at, what, who, why) VALUES (?, ?, ?, ?, ?)", self._events)
@@ -266,11 +268,15 @@ class _Batch:
         self._decided.extended += not one.goes_on
 
     def _was_wrong(self, one: Gathered) -> bool:
-        """Whether a decision on this subject was, by any version of the pattern: its author can make more of them."""
+        """Whether a decision on this subject was, by any version of the pattern: its author can make more of them.
+
+        Or an account's part in a cluster's.
+        """
         ask = self._database.execute(
             "SELECT 1 FROM reviews v JOIN decisions d ON d.number = v.decision JOIN patterns p ON p.number = d.pattern "
-            "WHERE v.verdict = 'wrong' AND d.kind = ? AND d.subject = ? AND p.id = ?",
-            (one.subject.kind.value, one.subject.id, one.pattern.id),
+            "WHERE v.verdict = 'wrong' AND d.kind = :kind AND d.subject = :id AND p.id = :pattern "
+            "UNION ALL SELECT 1 FROM spared WHERE :kind = 'account' AND account = :id AND pattern = :pattern",
+            {"kind": one.subject.kind.value, "id": one.subject.id, "pattern": one.pattern.id},
         )
         return ask.fetchone() is not None
 
@@ -278,7 +284,9 @@ class _Batch:
         self, one: Gathered, number: int, root: int, matches: list[Match], what: str, action: Action, needs: int
     ) -> None:
         self._evidence += [(root, match.id, number) for match in matches]
-        self._members += [(number, account) for account in one.accounts]
+        self._members += [
+            {"decision": number, "account": account, "pattern": one.pattern.id} for account in one.accounts
+        ]
         several = "es" if len(matches) > 1 else ""
         self._events.append(
             (number, self._seconds, what, self._who, f"{len(matches)} match{several} in {self._source}")

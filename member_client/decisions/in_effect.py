@@ -44,7 +44,7 @@ _MEMBERS = (
 _NEW_PERSONS = f"{_OPEN} AND d.kind <> 'cluster' AND NOT d.enforced"
 # Accounts that join later feel it too once people approved it for them, and what goes wrong with them counts no less.
 _FELT_BY = (
-    "(SELECT count(*) FROM members m WHERE m.decision = d.number "  # noqa: S608 - ours
+    "(SELECT count(*) FROM members m WHERE m.decision = d.number AND m.spared <= m.cleared "  # noqa: S608 - ours
     f"AND ({NEEDS} = 0 OR {APPROVED_FOR.format(joined='m.joined')} >= {NEEDS}))"
 )
 _GROWN_CLUSTERS = (

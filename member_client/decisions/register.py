@@ -66,6 +66,8 @@ FROM decisions d JOIN patterns p ON p.number = d.pattern JOIN reasons r ON r.num
     LEFT JOIN decisions f ON f.number = d.follows LEFT JOIN decisions s ON s.number = d.superseded
 """  # noqa: S608 - ours
 
+_RECORD = "(SELECT p.id FROM decisions d JOIN patterns p ON p.number = d.pattern WHERE d.number = ?)"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -252,7 +254,7 @@ class Register:
             (entry,),
         ).fetchone()
         (spared,) = self.database.execute(
-            f"SELECT count(*) FROM members m {about.format('m')} AND m.spared "  # noqa: S608 - ours
+            f"SELECT count(*) FROM members m {about.format('m')} AND m.cleared "  # noqa: S608 - ours
             "AND NOT EXISTS (SELECT 1 FROM reviews v WHERE v.decision = d.number AND v.verdict = 'wrong')",
             (entry,),
         ).fetchone()
@@ -269,13 +271,18 @@ class Register:
 
     # -- what people do --------------------------------------------------------------------------------------------
 
-    def approve(self, number: int, name: str, note: str, rules: Rules, now: datetime) -> bool:
+    def approve(
+        self, number: int, name: str, note: str, rules: Rules, now: datetime, spared: Sequence[str] = ()
+    ) -> bool:
         """Note that somebody approves what was decided; gives whether that is new. Inside a transaction.
 
         Of a cluster it holds for the accounts that it has now; for who joins later people must approve it again.
 
+        Args:
+            spared: accounts that an appeal left out of it, and that it is to act on all the same.
+
         Raises:
-            InvalidInput: the decision is closed, or the name is none.
+            InvalidInput: the decision is closed, the name is none, or no appeal left such an account out.
         """
         decision = self.get(number, rules, now)
         if not decision.state.is_open:
@@ -284,6 +291,8 @@ class Register:
             )
         shown = check_name(name)
         folded = fold(shown)
+        for account in spared:
+            self._take_back_in(number, account)
         row = self.database.execute(
             "SELECT action, (SELECT count(*) FROM members m WHERE m.decision = a.decision AND NOT m.spared "
             "AND m.joined > a.seen) AS unseen FROM approvals a WHERE decision = ? AND folded = ?",
@@ -296,7 +305,8 @@ class Register:
             (number, folded, shown, decision.action.rank, self.generation),
         )
         whom = f" {len(decision.accounts):,} accounts" if decision.accounts else ""
-        why = f"{decision.action}{whom}: {note}" if note else f"{decision.action}{whom}"
+        named = f", {', '.join(spared)} by name" if spared else ""
+        why = f"{decision.action}{whom}{named}" + (f": {note}" if note else "")
         self.note(number, now, "approved", shown, why)
         return True
 
@@ -311,12 +321,45 @@ class Register:
         return True
 
     def spare(self, number: int, account: str, who: str, reason: str, now: datetime) -> None:
-        """Leave an account out of a cluster's decision for good. Inside a transaction."""
-        spared = self.database.execute(
-            "UPDATE members SET spared = 1 WHERE decision = ? AND account = ? AND NOT spared", (number, account)
+        """Leave an account out of a cluster's decision, and of all later ones by the record. Inside a transaction.
+
+        What was left out already, by an appeal against an earlier decision, does not count as wrong once more.
+        """
+        one = (number, account)
+        cleared = self.database.execute(
+            "UPDATE members SET cleared = 1 WHERE decision = ? AND account = ? AND NOT spared AND NOT cleared", one
         )
-        self.database.execute("UPDATE decisions SET wrong = wrong + ? WHERE number = ?", (spared.rowcount, number))
+        self.database.execute("UPDATE decisions SET wrong = wrong + ? WHERE number = ?", (cleared.rowcount, number))
+        self.database.execute("UPDATE members SET spared = 1 WHERE decision = ? AND account = ?", one)
+        self.database.execute(f"INSERT OR IGNORE INTO spared SELECT {_RECORD}, ?", one)
         self.note(number, now, "spared", who, f"account {account}: {reason}")
+
+    def spare_elsewhere(self, number: int, account: str, who: str, reason: str, now: datetime) -> None:
+        """Leave an account out of the other decisions by the same record too; they count no more for that."""
+        others = self.database.execute(
+            "SELECT m.decision FROM members m JOIN decisions d ON d.number = m.decision "  # noqa: S608 - ours
+            "JOIN patterns p ON p.number = d.pattern "
+            f"WHERE m.account = ? AND NOT m.spared AND d.lifted IS NULL AND p.id = {_RECORD}",
+            (account, number),
+        ).fetchall()
+        for (other,) in others:
+            self.database.execute("UPDATE members SET spared = 1 WHERE decision = ? AND account = ?", (other, account))
+            self.note(other, now, "spared", who, f"account {account}: {reason}")
+
+    def _take_back_in(self, number: int, account: str) -> None:
+        """Let a decision act on an account that was left out; what was approved before does not hold for it."""
+        taken = self.database.execute(
+            "UPDATE members SET spared = 0, joined = ? WHERE decision = ? AND account = ? AND spared",
+            (self.generation, number, account),
+        )
+        if not taken.rowcount:
+            raise InvalidInput(
+                f"no appeal left account {account!r} out of the decision", "see `stillwatch decisions show`"
+            )
+        self.database.execute(
+            f"DELETE FROM spared WHERE pattern = {_RECORD} AND account = ?",  # noqa: S608 - ours
+            (number, account),
+        )
 
     def review(self, number: int, verdict: str, who: str, note: str, now: datetime) -> None:
         """Note whether a decision was right; the newest verdict counts. Inside a transaction."""

@@ -6,7 +6,8 @@ reasons          texts of the policy's reasons, each once
 decisions        one a pattern version and subject, and after it was lifted or has expired perhaps another; `enforced`
                  is how many subjects felt it, `wrong` on how many of them that was found wrong
 members          the accounts of a cluster's decision; `joined` is the generation in which one became part of it,
-                 `spared` for those that an appeal left out
+                 `spared` for those that an appeal left out, `cleared` where that appeal was about this very decision
+spared           the accounts that a record's later decisions leave out too, until a person approves one by name
 evidence         the matches that a decision rests on, so that none counts twice
 facts            organisations and addresses of accounts, where matches tell them
 approvals        who approved which action of a decision, and in which generation: accounts that joined later nobody saw
@@ -77,9 +78,11 @@ CREATE TABLE members (
     account TEXT NOT NULL,
     spared INTEGER NOT NULL DEFAULT 0,
     joined INTEGER NOT NULL DEFAULT 0,
+    cleared INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (decision, account)
 ) WITHOUT ROWID;
-CREATE INDEX members_spared ON members (decision) WHERE spared;
+CREATE TABLE spared (pattern TEXT NOT NULL, account TEXT NOT NULL, PRIMARY KEY (pattern, account)) WITHOUT ROWID;
+CREATE INDEX members_cleared ON members (decision) WHERE cleared;
 CREATE INDEX members_by_account ON members (account);
 CREATE TABLE evidence (
     root INTEGER NOT NULL,
@@ -159,6 +162,15 @@ CREATE TABLE decided_runs (run TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT RO
 _UPGRADES = {
     1: """
 ALTER TABLE members ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE members ADD COLUMN cleared INTEGER NOT NULL DEFAULT 0;
+UPDATE members SET cleared = 1 WHERE spared;
+DROP INDEX members_spared;
+CREATE INDEX members_cleared ON members (decision) WHERE cleared;
+CREATE TABLE spared (pattern TEXT NOT NULL, account TEXT NOT NULL, PRIMARY KEY (pattern, account)) WITHOUT ROWID;
+INSERT OR IGNORE INTO spared SELECT p.id, m.account FROM members m
+    JOIN decisions d ON d.number = m.decision JOIN patterns p ON p.number = d.pattern WHERE m.spared;
+UPDATE members SET spared = 1 WHERE EXISTS (SELECT 1 FROM decisions d JOIN patterns p ON p.number = d.pattern
+    JOIN spared s ON s.pattern = p.id WHERE d.number = members.decision AND s.account = members.account);
 ALTER TABLE approvals ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 UPDATE approvals SET seen = -1
     WHERE (SELECT kind FROM decisions WHERE number = approvals.decision) = 'cluster'

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import Allowed, AllowKind, AllowList, check_id
-from member_client.decisions.appeals import measured, open_appeal, rule_on
+from member_client.decisions.appeals import METHOD, measured, open_appeal, rule_on
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.in_effect import remember_enforced, what_and_why
-from member_client.decisions.matches import Counted, Gathered, gather
+from member_client.decisions.matches import Counted, Gathered, SeenPattern, gather
 from member_client.decisions.model import Action, State, Subject, SubjectKind
 from member_client.decisions.register import Register
 from member_client.decisions.rules import Rules
@@ -311,28 +311,42 @@ def test_an_approval_holds_for_the_accounts_that_the_approver_could_see(register
     assert acting(register, policy) == [(one, "block") for one in "abcde"]
 
 
-def test_a_cluster_of_the_first_version_of_the_file_is_approved_anew_if_it_grew(tmp_path: Path) -> None:
+def test_a_file_of_the_first_version_keeps_what_people_could_mean(tmp_path: Path) -> None:
     rules = replace(BLOCKING, approvals={Action.BLOCK: 1})
     path = tmp_path / "decisions.sqlite"
     register = Register(path)
-    same, grown = gathered(PATTERN, "subnet:s", ["1"], ["a"]), gathered(PATTERN, "subnet:g", ["1"], ["b"])
+    same, grown = gathered(PATTERN, "subnet:s", ["1"], ["a", "x"]), gathered(PATTERN, "subnet:g", ["1"], ["b"])
     make(register, same, grown, gathered(PATTERN, "c"), rules=rules)
     with register.transaction():
         for one in all_of(register):
-            register.approve(register.resolve(one.id), "Ada", "", rules, START)
+            number = register.resolve(one.id)
+            register.approve(number, "Ada", "", rules, START)
+            if "x" in one.accounts:
+                register.spare(number, "x", "Ada", "A customer", START)
     make(register, gathered(PATTERN, "subnet:g", ["2"], ["d"]), gathered(PATTERN, "c", ["2"]), rules=rules)
-    for table, column in (("members", "joined"), ("approvals", "seen")):
-        register.database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    register.database.execute("PRAGMA user_version = 1")
+    for command in (
+        "ALTER TABLE members DROP COLUMN joined",
+        "ALTER TABLE approvals DROP COLUMN seen",
+        "DROP INDEX members_cleared",
+        "ALTER TABLE members DROP COLUMN cleared",
+        "DROP TABLE spared",
+        "CREATE INDEX members_spared ON members (decision) WHERE spared",
+        "PRAGMA user_version = 1",
+    ):
+        register.database.execute(command)
     register.close()
     register = Register(path)
     policy = lab(standing(PATTERN), rules=rules)
+    # nobody can tell whom of the cluster that has grown Ada saw
     assert acting(register, policy) == [("a", "block"), ("c", "block")]
     (waiting,) = (one for one in all_of(register, rules) if one.state is State.PROPOSED)
     assert waiting.waiting == ("b", "d")
     with register.transaction():
         assert register.approve(register.resolve(waiting.id), "Ada", "", rules, START)
     assert acting(register, policy) == [(one, "block") for one in "abcd"]
+    assert register.reviewed(PATTERN.entry) == (1, 0)
+    make(register, gathered(seen(version=2), "subnet:s", ["3"], ["x", "y"]))
+    assert acting(register, lab(standing(seen(version=2)))) == [("y", "block")]
     register.close()
 
 
@@ -346,6 +360,65 @@ def test_a_new_version_does_not_undo_an_upheld_appeal_without_people(register: R
     (waiting,) = (one for one in all_of(register) if one.state is State.PROPOSED)
     assert (waiting.subject.id, waiting.needs_approvals) == ("a", 1)
     assert "found wrong" in waiting.policy_reasons[-1]
+
+
+def test_whom_an_appeal_left_out_stays_out_until_a_person_names_it(register: Register) -> None:
+    def decided(pattern: SeenPattern, match: str, *accounts: str, now: datetime = START) -> str:
+        make(register, gathered(pattern, "subnet:k", {match: now}, accounts), now=now)
+        newest = register.database.execute("SELECT max(number) FROM decisions").fetchone()[0]
+        return register.get(newest, BLOCKING, now).id
+
+    def appealed(decision: str, now: datetime) -> None:
+        made = open_appeal(register, decision, "b", "a note", "Ada", BLOCKING, now)
+        rule_on(register, made.number, "Ada", "A customer", BLOCKING, now, upheld=True)
+
+    def counted(pattern: SeenPattern) -> tuple[int, int]:
+        remember_enforced(register, lab(standing(pattern)), later)
+        return register.outcomes(pattern.entry)
+
+    later, newer = START + 15 * DAY, seen(version=2)
+    appealed(decided(PATTERN, "1", "a", "b"), START)
+    remember_enforced(register, lab(standing(PATTERN)), START)
+    assert register.outcomes(PATTERN.entry) == (2, 1)
+    # after an expiry
+    again = decided(PATTERN, "2", "a", "b", now=later)
+    assert acting(register, lab(standing(PATTERN)), now=later) == [("a", "block")]
+    assert register.spared(register.resolve(again)) == ("b",)
+    assert counted(PATTERN) == (3, 1)
+    appealed(again, later)
+    assert measured(register, PATTERN.entry) == {"reviewed": 1, "true_positives": 0, "method": METHOD}
+    # by the next version, of a cluster and of the account alone
+    newest = decided(newer, "3", "a", "b", "c", now=later)
+    policy = lab(standing(newer))
+    assert acting(register, policy, now=later) == [("a", "block"), ("c", "block")]
+    assert measured(register, newer.entry) is None
+    assert counted(newer) == (2, 0)
+    make(register, gathered(newer, "b", {"4": later}), now=later)
+    assert acting(register, policy, now=later) == [("a", "block"), ("c", "block")]
+    # a person may want it otherwise
+    number = register.resolve(newest)
+    with register.transaction():
+        assert register.approve(number, "Ada", "", BLOCKING, later)
+    assert register.spared(number) == ("b",)
+    with register.transaction():
+        assert register.approve(number, "Ada", "", BLOCKING, later, ["b"])
+        with pytest.raises(InvalidInput, match="no appeal left account 'c' out"):
+            register.approve(number, "Ada", "", BLOCKING, later, ["c"])
+    assert acting(register, policy, now=later) == [(one, "block") for one in "abc"]
+    assert counted(newer) == (3, 0)
+    decided(seen(version=3), "5", "b", now=later)
+    assert acting(register, lab(standing(seen(version=3))), now=later) == [("b", "block")]
+
+
+def test_an_appeal_against_the_version_before_holds_for_what_the_next_has_decided(register: Register) -> None:
+    newer = seen(version=2)
+    make(register, gathered(PATTERN, "subnet:k", ["1"], ["a", "b"]))
+    appeal = open_appeal(register, all_of(register)[0].id, "b", "a note", "Ada", BLOCKING, START)
+    make(register, gathered(newer, "subnet:k", ["2"], ["a", "b"]))
+    assert acting(register, lab(standing(newer))) == [("a", "block"), ("b", "block")]
+    rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START, upheld=True)
+    assert acting(register, lab(standing(newer))) == [("a", "block")]
+    assert (register.reviewed(PATTERN.entry), register.reviewed(newer.entry)) == ((1, 0), (0, 0))
 
 
 def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:
