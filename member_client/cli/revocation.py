@@ -151,7 +151,10 @@ def undo(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give access back to everybody from whom this plan took it, or may have; the last first. Can be run again."""
+    """Give access back to everybody from whom this plan took it, or may have; the last first. Can be run again.
+
+    Whose access another plan's decision ended too is held back until that plan is undone as well.
+    """
     session, found = open_session(home), read_plan(file)
     limits = Limits(rate, attempts, max_failures)
     with _hook(hook, webhook, token_file, timeout) as called, locked(session.home), Journal(session.home) as journal:

@@ -43,6 +43,7 @@ class What(StrEnum):
     UNDO_BEGUN = "undo begun"
     UNDONE = "undone"
     UNDO_FAILED = "undo failed"
+    RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Line:
 
     Attributes:
         at: RFC 3339, by this machine's clock.
-        round: how often access had been restored before: it makes the key of the next revocation another one.
+        round: how often access had been restored before, or left to another decision: it makes the key of the next
+            revocation another one.
         note: why it failed or was held back; "" for nothing.
     """
 
@@ -136,7 +138,7 @@ class Journal:
         line = self.last.get(target)
         if line is None:
             return 0
-        return line.round + 1 if line.what is What.UNDONE else line.round
+        return line.round + 1 if line.what in (What.UNDONE, What.RELEASED) else line.round
 
 
 def read_journal(home: Home) -> list[Line]:

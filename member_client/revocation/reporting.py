@@ -21,6 +21,7 @@ _WORDS = {
     What.UNDO_BEGUN: "giving back was begun: undo again",
     What.UNDONE: "access given back",
     What.UNDO_FAILED: "giving back failed: undo again",
+    What.RELEASED: "undone, but another decision keeps the access revoked",
 }
 
 

@@ -120,11 +120,19 @@ def undo_plan(
     progress: Progress | None = None,
     only: Collection[str] = (),
 ) -> Tally:
-    """Give access back to everybody from whom the plan took it, or may have: the last first; or to these ids only."""
+    """Give access back to everybody from whom the plan took it, or may have: the last first; or to these ids only.
+
+    Whose access was ended by another decision too is held back: it is noted that this one no longer ends it, and the
+    undoing of the last one gives it back.
+    """
     run = _Run(plan, hook, journal, limits, clock, _RESTORE, lambda _: "")
     wanted = to_undo(plan, journal, only)
+    others = _by_subject(journal.last)
     for number, target in enumerate(wanted, 1):
-        if not run.do(target):
+        if why := _still_held(target, others, journal):
+            run.note(target, What.RELEASED, why)
+            run.tally.held_back.append((target, why))
+        elif not run.do(target):
             return run.tally
         if progress is not None:
             progress(number, len(wanted))
@@ -144,6 +152,22 @@ def to_undo(plan: Plan, journal: Journal, only: Collection[str] = ()) -> list[Ta
 def is_to_undo(plan: Plan, last: Line | None) -> bool:
     """Whether by the last that is known of an account this plan took its access, or may have."""
     return last is not None and last.what in TO_UNDO and last.plan == plan.id
+
+
+def _by_subject(targets: Iterable[Target]) -> dict[tuple[str, str], list[Target]]:
+    found: dict[tuple[str, str], list[Target]] = {}
+    for target in targets:
+        found.setdefault((target.kind, target.id), []).append(target)
+    return found
+
+
+def _still_held(target: Target, by_subject: dict[tuple[str, str], list[Target]], journal: Journal) -> str:
+    """By which other decision access stays ended, in words; "" if by none."""
+    for other in by_subject[target.kind, target.id]:
+        line = journal.last[other]
+        if other != target and line.what in TO_UNDO:
+            return f"{other.decision} keeps its access ended too: it comes back when {line.plan} is undone too"
+    return ""
 
 
 def targets_of(plan: Plan) -> Iterator[Target]:

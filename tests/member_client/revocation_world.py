@@ -19,7 +19,7 @@ DECISION = "decision--00000000-0000-4000-8000-000000000001"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def plan_of(*accounts: str, number: int = 1) -> Plan:
+def plan_of(*accounts: str, number: int = 1, decision: str = DECISION) -> Plan:
     """A plan about these accounts of one decision."""
     return Plan.model_validate(
         {
@@ -28,14 +28,14 @@ def plan_of(*accounts: str, number: int = 1) -> Plan:
             "created": NOON,
             "decisions": [
                 {
-                    "id": DECISION,
+                    "id": decision,
                     "subject": "cluster payment.fingerprint:x",
                     "pattern": "A pattern",
                     "approved_by": ["Ada"],
                     "expires": NOON + timedelta(days=14),
                 }
             ],
-            "targets": [{"decision": DECISION, "kind": "account", "id": account} for account in accounts],
+            "targets": [{"decision": decision, "kind": "account", "id": account} for account in accounts],
         }
     )
 

@@ -25,7 +25,16 @@ from member_client.revocation.planning import Plan, read_plan
 from member_client.revocation.reporting import report_document, report_markdown
 from member_client.revocation.running import Limits, Tally, run_plan, states, to_undo, undo_plan
 from tests.gate.decided import home_in
-from tests.member_client.revocation_world import Crash, Gateway, Says, StoppedClock, heard, hook_script, plan_of
+from tests.member_client.revocation_world import (
+    DECISION,
+    Crash,
+    Gateway,
+    Says,
+    StoppedClock,
+    heard,
+    hook_script,
+    plan_of,
+)
 
 LIMITS = Limits(per_second=1000, attempts=3, max_failures=100)
 NOT_NOW = Outcome(False, "not now")
@@ -70,6 +79,29 @@ def test_undo_gives_back_the_last_first_and_a_new_round_has_new_keys(tmp_path: P
     go(tmp_path, plan, gateway)
     keys = [key for action, account, key in gateway.calls if account == "a"]
     assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_two_decisions_ended_comes_back_with_the_second_undoing(tmp_path: Path, first: int) -> None:
+    plans = [plan_of("a", "b"), plan_of("b", number=2, decision=DECISION[:-1] + "2")]
+    gateway = Gateway()
+    for plan in plans:
+        assert go(tmp_path, plan, gateway).done == len(plan.targets)
+    one, other = plans[first], plans[1 - first]
+    undone = go(tmp_path, one, gateway, undo=True)
+    assert "b" in gateway.revoked
+    ((target, why),) = undone.held_back
+    assert (target.id, undone.done) == ("b", len(one.targets) - 1)
+    assert other.decisions[0].id in why
+    assert other.id in why
+    assert "released" in state(tmp_path, one)
+    assert go(tmp_path, one, gateway, undo=True) == Tally()
+    assert go(tmp_path, other, gateway, undo=True).done == len(other.targets)
+    assert gateway.revoked == set()
+    # and a new round is another one for the lab's own system
+    go(tmp_path, one, gateway)
+    revoked = [key for action, account, key in gateway.calls if (action, account) == ("revoke", "b")]
+    assert len(set(revoked)) == 3
 
 
 def test_each_account_is_asked_about_at_its_turn_and_before_another_try(tmp_path: Path) -> None:
