@@ -33,12 +33,19 @@ from member_client.revocation.running import TO_UNDO
 from member_client.session import Session
 
 app = typer.Typer(help="Take down affected customers' appeals, and rule on them.", no_args_is_help=True)
+_MOST_READ = 65_536
+"""Characters of a contact note; far more than one may have, so that a longer one is refused and not cut."""
 
 
 @app.command("open")
 def open_appeal(
     contact_note: Annotated[
-        str, typer.Option(help="How to reach the customer; it stays in this home.", show_default=False)
+        str,
+        typer.Option(
+            help="How to reach the customer; it stays in this home. With - it is read from standard input: arguments "
+            "are seen by others on this machine, and kept by shells.",
+            show_default=False,
+        ),
     ],
     decision: Annotated[
         str, typer.Argument(help="The decision's id, or the beginning of it.", metavar="[DECISION]")
@@ -52,10 +59,11 @@ def open_appeal(
     """Take down an appeal. What it is about stays in effect until somebody rules on it."""
     if not decision and not account:
         raise InvalidInput("say what the appeal is about: a decision, or --account")
+    note = sys.stdin.read(_MOST_READ) if contact_note == "-" else contact_note
     session = open_session(home)
     rules = lab_policy(session, session.now).rules
     register = Register.of(session.home)
-    made = appeals.open_appeal(register, decision, account, contact_note, getpass.getuser(), rules, session.now)
+    made = appeals.open_appeal(register, decision, account, note, getpass.getuser(), rules, session.now)
     if as_json:
         output.print_json(appeal_document(made))
     else:
