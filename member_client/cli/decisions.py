@@ -5,7 +5,10 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +19,20 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say_l
 from member_client.decisions import allow_register
 from member_client.decisions.in_effect import remember_enforced
 from member_client.decisions.lab_policy import lab_policy
-from member_client.decisions.model import PREFIX, Action, State
+from member_client.decisions.model import PREFIX, Action, Decision, State
 from member_client.decisions.presenting import documents, event_document, write_csv, write_json
 from member_client.decisions.register import Register, Wanted, check_text
+from member_client.decisions.rules import Rules
 from member_client.detection.findings import written_whole
+from member_client.errors import InvalidInput
 from member_client.patterns.finding import name_of
 from member_client.session import Session
 
 app = typer.Typer(help="See, approve, lift and review what `decide` made of matches.", no_args_is_help=True)
 
 IdsArgument = Annotated[
-    list[str], typer.Argument(help="Decisions' ids, or the beginnings of them.", metavar="ID...", show_default=False)
+    list[str] | None,
+    typer.Argument(help="Decisions' ids, or the beginnings of them.", metavar="[ID]...", show_default=False),
 ]
 StateOption = Annotated[str, typer.Option("--state", help=f"Only these: {', '.join(State)}.", metavar="STATE")]
 ActionOption = Annotated[str, typer.Option("--action", help=f"Only these: {', '.join(Action)}.", metavar="ACTION")]
@@ -34,6 +40,11 @@ PatternOption = Annotated[str, typer.Option("--pattern", help="Only by this patt
 SubjectOption = Annotated[
     str, typer.Option("--subject", help="Only about this account, organisation or cluster.", metavar="ID")
 ]
+ByPatternOption = Annotated[
+    str, typer.Option("--pattern", help="Instead of ids: all by this pattern, proposed or in force.", metavar="ID")
+]
+LimitOption = Annotated[int, typer.Option(min=0, help="With --pattern, at most so many, the newest; 0 for all.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="With --pattern, do not ask.")]
 NameOption = Annotated[
     str, typer.Option("--as", help="Who you are; by default the user of this machine.", metavar="NAME")
 ]
@@ -53,6 +64,26 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What a command is about: ids that were given, or what was shown and confirmed."""
+
+    ids: Sequence[str]
+    shown: Sequence[Decision]
+
+    def numbers(self, register: Register, rules: Rules, now: datetime) -> list[int]:
+        """Their numbers; inside the transaction that acts on them.
+
+        Raises:
+            InvalidInput: an id means none; or what was shown is no longer so.
+        """
+        numbers = [register.resolve(one) for one in (*self.ids, *(one.id for one in self.shown))]
+        for number, one in zip(numbers, self.shown, strict=False):
+            if register.get(number, rules, now) != one:
+                raise InvalidInput(f"nothing was done: {one.id} changed after it was shown", "look again")
+        return list(dict.fromkeys(numbers))
+
+
 @app.command("list")
 def list_decisions(
     state: StateOption = "",
@@ -69,23 +100,7 @@ def list_decisions(
     if as_json:
         output.print_json(found)
         return
-    output.table(
-        ["decision", "state", "decided", "in effect", "subject", "matches", "until", "approvals", "pattern"],
-        [
-            (
-                _short(one["id"]),
-                one["state"],
-                one["action"],
-                one["in_effect"],
-                f"{one['subject_kind']} {one['subject']}",
-                f"{one['matches']:,}",
-                one["expires"][:10],
-                _approvals(one),
-                f"{one['pattern_title']} (version {one['pattern_version']})",
-            )
-            for one in found
-        ],
-    )
+    _table(found)
     if limit and len(found) == limit:
         say_line(f"the newest {limit}; more with --limit")
 
@@ -122,7 +137,7 @@ def show(
 
 @app.command()
 def approve(
-    decisions: IdsArgument,
+    decisions: IdsArgument = None,
     name: NameOption = "",
     note: Annotated[str, typer.Option(help="Kept with the approval.")] = "",
     account: Annotated[
@@ -131,6 +146,10 @@ def approve(
             help="Act on this account too, which an appeal left out; may be repeated.", metavar="ID", show_default=False
         ),
     ] = None,
+    pattern: ByPatternOption = "",
+    subject: SubjectOption = "",
+    limit: LimitOption = 0,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,9 +160,13 @@ def approve(
     """
     session = open_session(home)
     register, now, policy = Register.of(session.home), session.now, lab_policy(session, session.now)
+    if account and pattern:
+        raise InvalidInput("--account goes with a decision's id, not with --pattern")
     who = name or getpass.getuser()
+    wanted = Wanted(pattern=pattern, subject=subject, limit=limit)
+    chosen = _choose(session, register, decisions or (), wanted, "approve", yes, as_json)
     with register.transaction():
-        numbers = _resolve(register, decisions)
+        numbers = chosen.numbers(register, policy.rules, now)
         new = {number: register.approve(number, who, note, policy.rules, now, account or ()) for number in numbers}
     remember_enforced(register, policy, now)
     found = _shown(session, register, numbers)
@@ -163,8 +186,12 @@ def approve(
 
 @app.command()
 def lift(
-    decisions: IdsArgument,
     reason: Annotated[str, typer.Option(help="Why.", show_default=False)],
+    decisions: IdsArgument = None,
+    pattern: ByPatternOption = "",
+    subject: SubjectOption = "",
+    limit: LimitOption = 0,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -172,8 +199,10 @@ def lift(
     session = open_session(home)
     register, now, rules = Register.of(session.home), session.now, lab_policy(session, session.now).rules
     why = check_text(reason, "a reason")
+    wanted = Wanted(pattern=pattern, subject=subject, limit=limit)
+    chosen = _choose(session, register, decisions or (), wanted, "lift", yes, as_json)
     with register.transaction():
-        numbers = _resolve(register, decisions)
+        numbers = chosen.numbers(register, rules, now)
         new = [register.lift(number, getpass.getuser(), why, rules, now) for number in numbers]
     found = _shown(session, register, numbers)
     if as_json:
@@ -187,17 +216,23 @@ def lift(
 
 @app.command()
 def review(
-    decisions: IdsArgument,
     verdict: Annotated[Verdict, typer.Option(help="Whether the match was what the pattern says.")],
+    decisions: IdsArgument = None,
     note: Annotated[str, typer.Option(help="Kept with the verdict.")] = "",
+    pattern: ByPatternOption = "",
+    subject: SubjectOption = "",
+    limit: LimitOption = 0,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say whether decisions were right. Wrong ones count against the pattern's false-positive budget, for good."""
     session = open_session(home)
-    register, now = Register.of(session.home), session.now
+    register, now, rules = Register.of(session.home), session.now, lab_policy(session, session.now).rules
+    wanted = Wanted(pattern=pattern, subject=subject, limit=limit)
+    chosen = _choose(session, register, decisions or (), wanted, f"review as {verdict}", yes, as_json)
     with register.transaction():
-        numbers = _resolve(register, decisions)
+        numbers = chosen.numbers(register, rules, now)
         for number in numbers:
             register.review(number, verdict.value, getpass.getuser(), note, now)
     found = _shown(session, register, numbers)
@@ -244,8 +279,32 @@ def _found(session: Session, wanted: Wanted) -> Any:
     return documents(register, register.find(wanted, policy.rules, now), policy, allowed, now)
 
 
-def _resolve(register: Register, ids: Sequence[str]) -> list[int]:
-    return list(dict.fromkeys(register.resolve(one) for one in ids))
+def _choose(
+    session: Session, register: Register, ids: Sequence[str], wanted: Wanted, what: str, yes: bool, as_json: bool
+) -> _Chosen:
+    """The ids that were given, or all open decisions by a pattern, once somebody has seen and confirmed them."""
+    if bool(ids) == bool(wanted.pattern):
+        raise InvalidInput("which decisions?", "give their ids, or --pattern ID, one of the two")
+    if ids:
+        if wanted.subject or wanted.limit:
+            raise InvalidInput("--subject and --limit go with --pattern only")
+        return _Chosen(ids, ())
+    now, rules = session.now, lab_policy(session, session.now).rules
+    each = register.find(replace(wanted, limit=0), rules, now)
+    found = list(islice((one for one in each if one.state.is_open), wanted.limit or None))
+    patterns = sorted({one.pattern_id for one in found})
+    if not found:
+        raise InvalidInput("no such decision is proposed or in force", "see `stillwatch decisions list --pattern`")
+    if len(patterns) > 1:
+        raise InvalidInput(f"{wanted.pattern} begins the ids of {len(patterns)} patterns", "give more of it")
+    if not as_json:
+        _table(_shown(session, register, [register.resolve(one.id) for one in found]))
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise InvalidInput("nothing was done: nobody confirmed it", "look at the decisions, then pass --yes")
+        if not typer.confirm(f"{what[:1].upper()}{what[1:]}: all {len(found):,} of these?"):
+            raise InvalidInput("nothing was done")
+    return _Chosen((), found)
 
 
 def _shown(session: Session, register: Register, numbers: Sequence[int]) -> list[dict[str, Any]]:
@@ -259,6 +318,31 @@ def _author(session: Session, pattern: str) -> str:
     if head is None:
         return "not known here"
     return name_of(head.author, session.membership)
+
+
+def _table(found: Sequence[dict[str, Any]]) -> None:
+    output.table(
+        ["decision", "state", "decided", "in effect", "subject", "matches", "until", "approvals", "pattern"],
+        [
+            (
+                _short(one["id"]),
+                one["state"],
+                one["action"],
+                one["in_effect"],
+                _subject(one),
+                f"{one['matches']:,}",
+                one["expires"][:10],
+                _approvals(one),
+                f"{one['pattern_title']} (version {one['pattern_version']})",
+            )
+            for one in found
+        ],
+    )
+
+
+def _subject(one: dict[str, Any]) -> str:
+    accounts = f" ({len(one['accounts']):,} accounts)" if one["accounts"] else ""
+    return f"{one['subject_kind']} {one['subject']}{accounts}"
 
 
 def _approvals(one: dict[str, Any]) -> str:

@@ -210,6 +210,49 @@ def test_accounts_that_join_a_cluster_wait_for_another_approval(boreal: Client, 
     assert one(boreal, "k")["history"][-1]["why"] == "block 4 accounts"
 
 
+def test_all_decisions_by_a_pattern_are_approved_reviewed_and_lifted_at_once(
+    boreal: Client, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_bold(boreal)
+    cluster_of(boreal, pattern, "1", "a", "b")
+    found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1", "c-2", "c-3"))
+    boreal.run("decide")
+    lifted = one(boreal, "c-3")["id"]
+    boreal.run("decisions", "lift", lifted, "--reason", "x")
+    approve = ("decisions", "approve", "--pattern", pattern, "--as", "Ada")
+    asked = " ".join(boreal.run(*approve, code=2).split())
+    assert "nobody confirmed" in asked
+    assert "account c-1" in asked
+    assert "cluster k (2 accounts)" in asked
+    assert in_effect(boreal) == {}
+    (first,) = boreal.json(*approve, "--yes", "--subject", "c-1")
+    assert first["subject"] == "c-1"
+    assert len(boreal.json(*approve, "--yes", "--limit", "2")) == 2
+    assert in_effect(boreal) == {"c-1": "block", "c-2": "block"}
+    # what changes between the look and the answer is not acted upon
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+
+    def confirm(_: str) -> bool:
+        cluster_of(boreal, pattern, "2", "c")
+        return True
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    assert "changed after it was shown" in boreal.run(*approve, code=2)
+    assert in_effect(boreal) == {"c-1": "block", "c-2": "block"}
+    monkeypatch.setattr("typer.confirm", lambda _: True)
+    boreal.run(*approve)
+    assert in_effect(boreal) == dict.fromkeys(["a", "b", "c", "c-1", "c-2"], "block")
+    boreal.run("decisions", "review", "--pattern", pattern, "--verdict", "right", "--yes")
+    assert (one(boreal, "c-1")["review"], one(boreal, "c-3")["review"]) == ("right", None)
+    monkeypatch.setattr("typer.confirm", lambda _: False)
+    assert "nothing was done" in boreal.run("decisions", "lift", "--pattern", pattern, "--reason", "x", code=2)
+    assert len(boreal.json("decisions", "lift", "--pattern", pattern, "--reason", "x", "--yes")) == 3
+    assert in_effect(boreal) == {}
+    assert "proposed or in force" in boreal.run(*approve, "--yes", code=2)
+    for wrong in ((), (lifted, "--pattern", pattern), (lifted, "--limit", "1")):
+        boreal.run("decisions", "approve", *wrong, code=2)
+
+
 def test_what_the_stop_switch_a_withdrawal_and_a_lift_do(
     forum: tuple[ForumInABox, Lab, Lab], pattern: str, boreal: Client, tmp_path: Path
 ) -> None:
@@ -376,6 +419,19 @@ def test_an_upheld_appeal_is_told_to_every_lab(
     for secret in ("555", "Secret", "c-1"):
         assert secret not in json.dumps(opinion)
     assert boreal.json(*said, "--publish", "--yes")["published"] == ruled["published"]
+
+
+def test_a_contact_note_is_read_from_standard_input(
+    boreal: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1"))
+    boreal.run("decide")
+    ask = ("appeal", "open", "--account", "c-1", "--contact-note", "-")
+    for text in ("", "x" * 100_000):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert "a contact note has 1 to" in boreal.run(*ask, code=2)
+    monkeypatch.setattr("sys.stdin", io.StringIO("ring 555,\nMs Secret\n"))
+    assert boreal.json(*ask)["contact_note"] == "ring 555,\nMs Secret"
 
 
 def test_an_appeal_needs_something_to_be_about(boreal: Client, tmp_path: Path) -> None:
