@@ -158,7 +158,11 @@ def _of_trust(facts: Facts, policy: Policy) -> Iterator[Reason]:
 
 
 def _of_disputes(facts: Facts, policy: Policy) -> Iterator[Reason]:
-    disputed = facts.feedback.disputed_by
+    ignored = _ignored(facts, policy)
+    if ignored:
+        text = f"what {_names(facts, ignored)} found in disputing it is ignored here, at this lab's own risk"
+        yield Reason(policy.line("disputes.ignore"), "disputes.ignore", True, text, Stage.FLAG)
+    disputed = facts.feedback.disputed_by - ignored
     by = f" ({_names(facts, disputed)})" if disputed else ""
     for setting, limit, needed_for in (
         ("retire", policy.settings.disputes.retire, Stage.RECEIVED),
@@ -253,11 +257,14 @@ def _of_enforcing(facts: Facts, policy: Policy) -> Iterator[Reason]:
     text += f"{rule.endorsements:,} {'is' if rule.endorsements == 1 else 'are'} asked for"
     name = "enforce.endorsements"
     yield Reason(line(name), name, len(endorsed) >= rule.endorsements, text)
-    low, _ = wilson(said.true_positives, said.reviewed)
+    left_out = _ignored(facts, policy) | {lab for lab in said.measured if _is_never_trusted(facts, policy, lab)}
+    reviewed, true_positives = said.measured_by_others(left_out)
+    low, _ = wilson(true_positives, reviewed)
+    without = left_out & said.measured.keys()
     text = (
-        f"of {_many(said.reviewed, 'reviewed match', 'reviewed matches')} {said.true_positives:,} were true: at least "
+        f"of {_many(reviewed, 'reviewed match', 'reviewed matches')} {true_positives:,} were true: at least "
         f"{_percent(low)} (95 %); {_percent(rule.precision)} is asked for"
-    )
+    ) + (f"; left out is what {_names(facts, without)} measured" if without else "")
     yield Reason(line("enforce.precision"), "enforce.precision", low >= rule.precision, text)
     may = Marking(facts.marking) in rule.markings
     text = f"TLP:{facts.marking.upper()} patterns may {'' if may else 'not '}enforce"
@@ -272,10 +279,18 @@ def endorsements(facts: Facts, policy: Policy) -> frozenset[str]:
     return frozenset(
         lab
         for lab in facts.feedback.endorsed_by
-        if lab in facts.labs
-        and lab not in (facts.author, facts.here)
-        and not is_named(lab, facts.labs[lab], policy.settings.trust.never)
+        if lab in facts.labs and lab not in (facts.author, facts.here) and not _is_never_trusted(facts, policy, lab)
     )
+
+
+def _is_never_trusted(facts: Facts, policy: Policy, lab: str) -> bool:
+    return is_named(lab, facts.labs.get(lab, lab), policy.settings.trust.never)
+
+
+def _ignored(facts: Facts, policy: Policy) -> frozenset[str]:
+    """The labs that dispute it, and whose disputes do not count here."""
+    listed = policy.settings.disputes.ignore
+    return frozenset(lab for lab in facts.feedback.disputed_by if is_named(lab, facts.labs.get(lab, lab), listed))
 
 
 def is_named(lab: str, name: str, listed: Iterable[str]) -> bool:

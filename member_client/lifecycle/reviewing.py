@@ -233,7 +233,7 @@ def _gather(
             tried=version.trial is not None,
             here=session.settings.member,
             labs=labs,
-            feedback=said.get(entry) or _nothing_said(entry),
+            feedback=said.get(entry) or Feedback(entry),
             backtest=backtests.get(entry),
             requests_seen=seen.get(entry, 0),
             enforced=enforced,
@@ -251,11 +251,6 @@ def circumstances(store: LifecycleStore, policy: Policy, known: Sequence[Known])
     return Circumstances(
         store.stopped, store.halted, sum(enforced for enforced, _ in within), sum(wrong for _, wrong in within)
     )
-
-
-def _nothing_said(entry: str) -> Feedback:
-    nobody: frozenset[str] = frozenset()
-    return Feedback(entry, nobody, nobody, nobody, nobody, nobody, 0, 0)
 
 
 def _requests_seen(session: Session, memories: Mapping[str, Memory]) -> dict[str, int]:

@@ -283,9 +283,8 @@ def disputed(*labs: str) -> FeedbackOf:
     disputed_by = frozenset(labs)
 
     def feedback(session: Session, now: datetime) -> dict[str, Feedback]:
-        nobody: frozenset[str] = frozenset()
         entries = [one.entry for one in session.store.versions(type="pattern", newest_only=True)]
-        return {entry: Feedback(entry, nobody, disputed_by, nobody, nobody, nobody, 0, 0) for entry in entries}
+        return {entry: Feedback(entry, disputed_by=disputed_by) for entry in entries}
 
     return feedback
 
