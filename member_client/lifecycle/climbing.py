@@ -7,6 +7,8 @@ Falling:   as soon as a condition does not hold. `stand` says so at once, whoeve
            and the pattern begins anew from the stage where it fell to.
 Stopping:  the stop switch holds all patterns at SHADOW, and is not remembered of any: they go on from where they stood,
            though their clocks start again.
+Expiring:  an expired record is retired for whoever asks, and that, too, is not remembered: no record comes back from
+           it, so one that does had expired by a clock that ran ahead.
 Times:     hours and requests are asked for on the way up only. What was earned is not lost when a clock is set back.
 Budgets:   to climb, the upper bound of the interval must be within the budget; to halt, the share itself is enough.
 """
@@ -23,7 +25,8 @@ from member_client.lifecycle.standing import Reason, Stage, Standing
 from sharing_protocol.intervals import wilson
 from sharing_protocol.statements.handling import Marking, Severity
 
-GONE = frozenset(["withdrawn", "expired", "superseded"])
+EXPIRED = "expired"
+GONE = frozenset(["withdrawn", EXPIRED, "superseded"])
 """States of a record that it does not come back from."""
 _ID = "member--"
 RESUME = "a person takes it up again: `stillwatch policy resume PATTERN`"
@@ -39,8 +42,9 @@ def stand(facts: Facts, policy: Policy, memory: Memory, now: datetime, around: C
 
 def advanced(facts: Facts, policy: Policy, memory: Memory, now: datetime, around: Circumstances) -> Memory:
     """What is to be remembered from now on: the pattern fell, or climbed as far as it could, or is where it was."""
-    if memory.since is None:
-        memory = replace(memory, since=now)
+    if facts.state == EXPIRED:
+        return memory
+    memory = _not_ahead(memory, now)
     conditions = tuple(_conditions(facts, policy, memory, now, around))
     if (ceiling := allowed(conditions)) < memory.stage:
         return _fallen(facts, policy, memory, now, ceiling)
@@ -76,6 +80,12 @@ def allowed(reasons: Iterable[Reason]) -> Stage:
 def is_over(budget: float, enforced: int, wrong: int) -> bool:
     """Whether the wrong ones among the decisions are more than the budget allows."""
     return wrong > budget * enforced
+
+
+def _not_ahead(memory: Memory, now: datetime) -> Memory:
+    """The same, with no time later than now: what a clock that ran ahead has left would otherwise hold it till then."""
+    share_since = memory.share_since and min(memory.share_since, now)
+    return replace(memory, since=min(memory.since or now, now), share_since=share_since)
 
 
 def _fallen(facts: Facts, policy: Policy, memory: Memory, now: datetime, ceiling: Stage) -> Memory:

@@ -133,7 +133,8 @@ def test_it_falls_at_once_when_a_line_no_longer_holds(changes: dict[str, Any], s
     standing = stand(broken, POLICY, ENFORCING, NOW, ALONE)
     assert (standing.stage, standing.share) == (stage, 0)
     assert setting in {one.setting for one in standing.held_by}
-    assert advanced(broken, POLICY, ENFORCING, NOW, ALONE).stage is stage
+    remembered = advanced(broken, POLICY, ENFORCING, NOW, ALONE).stage
+    assert remembered is (Stage.ENFORCE if changes.get("state") == "expired" else stage)
 
 
 FEEDBACK: list[tuple[dict[str, Any], Stage, str]] = [
@@ -259,6 +260,32 @@ def test_what_time_earned_is_not_lost_when_a_clock_is_set_back() -> None:
     memory = lived(good(), hours=72)
     assert memory.stage is Stage.FLAG
     assert advanced(good(), POLICY, memory, at_the_hour - timedelta(seconds=5), ALONE).stage is Stage.FLAG
+
+
+def test_what_a_clock_that_ran_ahead_took_for_expired_goes_on_by_itself() -> None:
+    """It is retired for whoever asks meanwhile; nobody has to take a whole forum's patterns up again."""
+    expired, ahead, memory = good(state="expired"), NOW + timedelta(days=50_000), ENFORCING
+    for hour in range(9):
+        memory = advanced(expired, POLICY, memory, ahead + timedelta(hours=hour), ALONE)
+        standing = stand(expired, POLICY, memory, ahead, ALONE)
+        assert (standing.stage, standing.share, held(expired, POLICY, memory)) == (Stage.RETIRED, 0, {"record"})
+    back = stand(good(), POLICY, memory, NOW, ALONE)
+    assert (back.stage, back.share) == (Stage.ENFORCE, 100)
+    never_seen = advanced(expired, POLICY, NEW, ahead, ALONE)
+    assert lived(good(), hours=72, memory=never_seen).stage is Stage.FLAG
+    doubted = good(state="expired", feedback=replace(good().feedback, disputed_by=frozenset(LABS[3:5])))
+    memory = advanced(doubted, POLICY, ENFORCING, ahead, ALONE)
+    assert stand(replace(doubted, state="active"), POLICY, memory, NOW, ALONE).stage is Stage.RETIRED
+
+
+def test_what_fell_by_a_clock_that_ran_ahead_climbs_anew_from_now() -> None:
+    ahead = NOW + timedelta(days=50_000)
+    fell = advanced(good(), POLICY, ENFORCING, ahead, ALONE)  # its backtest seemed old
+    assert (fell.stage, fell.since) == (Stage.SHADOW, ahead)
+    assert lived(good(), hours=71, memory=fell).stage is Stage.SHADOW
+    assert lived(good(), hours=72, memory=fell).stage is Stage.FLAG
+    rolled = replace(ENFORCING, share=1, since=ahead, share_since=ahead)
+    assert lived(good(), hours=24, memory=rolled).share == 10
 
 
 def test_a_halted_pattern_waits_for_a_person() -> None:
