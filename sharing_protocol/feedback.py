@@ -12,14 +12,15 @@ read the log needs nobody's sums. What counts, and how much:
 4. Precision is true positives of reviewed matches over all labs that measured. No lab weighs more than the lower
    median of what the labs reviewed, or than `SAFE_WEIGHT` where that is more: who reviews ten thousand, or says so,
    does not outvote labs that reviewed a hundred each. Nor can a lab make the others' work worthless by reviewing one.
-   Beyond its weight, a lab's share of true positives counts, not its number.
+   Beyond its weight, a lab's share of true positives counts, not its number. A reader who does not believe some labs
+   leaves them out, and the others weigh what they would if those had said nothing (`Feedback.measured_by_others`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sharing_protocol.intervals import wilson
@@ -76,8 +77,7 @@ class Feedback:
     Attributes:
         entry: hex leaf hash of the version's entry.
         confirmed_by, disputed_by, needs_work_by, endorsed_by, seen_by: ids of labs.
-        reviewed: matches that people looked at, over all labs, each by its weight.
-        true_positives: how many of these were what the pattern says, to the nearest.
+        measured: what each lab that measured found, by its id.
         disputes: the open ones, in log order.
         matches: at least so many were seen in all; None for no sighting.
         first_seen, last_seen: of all sightings; from the first day to the day after the last.
@@ -89,22 +89,37 @@ class Feedback:
     needs_work_by: frozenset[str] = frozenset()
     endorsed_by: frozenset[str] = frozenset()
     seen_by: frozenset[str] = frozenset()
-    reviewed: int = 0
-    true_positives: int = 0
+    measured: Mapping[str, Reviewed] = field(default_factory=dict)
     disputes: tuple[Dispute, ...] = ()
     matches: Bucket | None = None
     first_seen: datetime | None = None
     last_seen: datetime | None = None
 
     @property
+    def reviewed(self) -> int:
+        """Matches that people looked at, over all labs, each by its weight."""
+        return self.measured_by_others()[0]
+
+    @property
+    def true_positives(self) -> int:
+        """How many of these were what the pattern says, to the nearest."""
+        return self.measured_by_others()[1]
+
+    def measured_by_others(self, than: Collection[str] = ()) -> tuple[int, int]:
+        """Reviewed matches and true positives over all labs but these, as if they had said nothing."""
+        return _weighed([one for lab, one in self.measured.items() if lab not in than])
+
+    @property
     def precision(self) -> float | None:
         """Share of reviewed matches that were what the pattern says; None while nobody has reviewed any."""
-        return self.true_positives / self.reviewed if self.reviewed else None
+        reviewed, true_positives = self.measured_by_others()
+        return true_positives / reviewed if reviewed else None
 
     @property
     def precision_interval(self) -> tuple[float, float] | None:
         """The precision's 95 % Wilson interval."""
-        return wilson(self.true_positives, self.reviewed) if self.reviewed else None
+        reviewed, true_positives = self.measured_by_others()
+        return wilson(true_positives, reviewed) if reviewed else None
 
 
 def why_not_counted(said: Said, now: datetime) -> str:
@@ -175,7 +190,6 @@ def _of_version(entry: str, counted: list[Said]) -> Feedback:
             case Sighting() as sighting:
                 sightings.append(sighting)
     voices = [opinion for _, opinion in sorted(opinions.values(), key=lambda voice: voice[0])]
-    reviewed, true_positives = _weighed([one.body.measured for one in voices if one.body.measured is not None])
     matches = least_matches(sightings)
     return Feedback(
         entry=entry,
@@ -184,8 +198,7 @@ def _of_version(entry: str, counted: list[Said]) -> Feedback:
         needs_work_by=_labs(voices, Verdict.NEEDS_WORK),
         endorsed_by=frozenset(endorsed),
         seen_by=frozenset(one.author for one in sightings),
-        reviewed=reviewed,
-        true_positives=true_positives,
+        measured={one.author: one.body.measured for one in voices if one.body.measured is not None},
         disputes=tuple(_disputes(voices)),
         matches=bucket_of(matches) if matches else None,
         first_seen=min((one.body.period_start for one in sightings), default=None),

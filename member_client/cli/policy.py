@@ -269,6 +269,7 @@ def _unknown_labs(policy: Policy, home: Path | None) -> list[Fault]:
     trust = policy.settings.trust
     named = [("trust.labs", lab) for lab in trust.labs] + [("trust.never", lab) for lab in trust.never]
     named += [(f"trust.highest_stage.{lab}", lab) for lab in trust.highest_stage]
+    named += [("disputes.ignore", lab) for lab in policy.settings.disputes.ignore]
     return [
         Fault(
             policy.line(setting),

@@ -72,7 +72,7 @@ def plan(
     session = open_session(home)
     with _decided(session) as decided:
         found = decided.all_approved() if all_approved else decided.find(decisions or [])
-        planned = make_plan(session, decided, found)
+        planned = make_plan(decided, found)
     made = planned.plan
     if out is not None and made.targets:
         if out.exists():

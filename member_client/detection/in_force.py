@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from threading import Lock
 
 import duckdb
 
@@ -20,6 +21,7 @@ from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import Category, fields_in
 
 _TOO_DEEP = "it is nested too deeply to be read here"
+_MAX_PREPARED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def select(session: Session, ids: Sequence[str] = ()) -> Selection:
             if listed.why:  # it was in force until somebody said otherwise: whoever relies on it must hear
                 left_out.append(NotRunnable(version.id, version.version, version.title, _why(listed)))
             continue
-        prepared = _prepare(session, version)
+        prepared = _prepared(session, version)
         if isinstance(prepared, RunnablePattern):
             runnable.append(prepared)
         else:
@@ -110,6 +112,16 @@ def _why(listed: Listed) -> str:
         return "it was not tried here yet"
     detail = listed.version.trial if listed.state == "unsound" else listed.why
     return f"{listed.state} ({detail})" if detail else listed.state
+
+
+def _prepared(session: Session, version: StoredVersion) -> RunnablePattern | NotRunnable:
+    """The same as of the last time, if there was one: an entry never changes, and its hash names all that is in it."""
+    if (known := _PREPARED.get(version.entry)) is not None:
+        return known
+    with _PREPARING:
+        if len(_PREPARED) >= _MAX_PREPARED:
+            del _PREPARED[next(iter(_PREPARED))]
+        return _PREPARED.setdefault(version.entry, _prepare(session, version))
 
 
 def _prepare(session: Session, version: StoredVersion) -> RunnablePattern | NotRunnable:
@@ -155,6 +167,11 @@ def check_runnable(pattern: RunnablePattern) -> None:
     """
     if reason := why_not_runnable(pattern):
         raise InvalidInput(f"{pattern.title!r} is {reason}", "change what its rules ask: docs/pattern-format.md")
+
+
+_PREPARED: dict[str, RunnablePattern | NotRunnable] = {}
+"""What became of patterns in this process, by entry hash, the oldest first."""
+_PREPARING = Lock()
 
 
 @cache

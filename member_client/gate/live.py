@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from member_client.errors import InvalidInput
-from member_client.gate.building import Builder, builder_of
+from member_client.gate.building import BUILD_SECONDS, Builder, builder_of
 from member_client.gate.settings import GateSettings, read_settings
 from member_client.gate.sources import Sources
-from member_client.gate.table import Facts, Table, Unusable
+from member_client.gate.table import Facts, Table, Unusable, remove_leftover_drafts
 from member_client.gate.verdict import UNREADABLE, Verdict, is_stale, judge, on_failure
 from member_client.home import Home, locate
 
@@ -133,6 +133,7 @@ class Gate:
             OSError: the home cannot be written to.
         """
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        remove_leftover_drafts(self.path, BUILD_SECONDS)
         with contextlib.suppress(Unusable):  # the next one is under way
             self._take()
         self._thread = threading.Thread(target=self._watch, name="stillwatch-gate", daemon=True)
@@ -150,7 +151,7 @@ class Gate:
         """The verdict on a request; "" for what is not known of it. Takes some microseconds.
 
         Args:
-            address: of the client, as the gateway itself saw it.
+            address: of the client, as the gateway itself saw it, with or without a port.
             model: that it asks for; without it decisions that are limited to models do not act.
         """
         live = self._live

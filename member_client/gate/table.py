@@ -13,14 +13,17 @@ The hash finds what a disk or a broken-off write did to the file. Who may write 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
 import struct
 import sys
+import time
 import uuid
 from array import array
 from collections.abc import Iterable, Mapping
@@ -43,6 +46,7 @@ _DECISION = "decision--"
 _PERSON = {ACCOUNT: b"account", ORGANISATION: b"organisation"}
 _NETWORK = "network"
 _MAX_BITS = 24
+_WITH_PORT = re.compile(r"(?P<ipv4>[0-9.]+):[0-9]{1,5}|\[(?P<ipv6>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\](?::[0-9]{1,5})?")
 
 
 class Unusable(Exception):
@@ -168,8 +172,10 @@ class Networks:
             known[prefix] = max(known.get(prefix, -NEVER), NEVER if until is None else until)
 
     def contain(self, address: str, now: float) -> bool:
-        """Whether an address, as text, is in one of them; what is no address is in none."""
+        """Whether an address, as text and maybe with a port, is in one of them; what is no address is in none."""
         try:
+            if ":" in address and ("." in address or address[0] == "["):
+                address = _without_port(address)
             if ":" not in address:
                 width, number = 32, int.from_bytes(socket.inet_pton(socket.AF_INET, address))
             else:
@@ -179,6 +185,12 @@ class Networks:
         except (OSError, ValueError):
             return False
         return any(now < known.get(number >> shift, -NEVER) for shift, known in self._families[width].items())
+
+
+def _without_port(address: str) -> str:
+    """192.0.2.1 of 192.0.2.1:567 and ::1 of [::1] and [::1]:80, as some proxies write them; anything else as it is."""
+    found = _WITH_PORT.fullmatch(address)
+    return found["ipv4"] or found["ipv6"] if found else address
 
 
 def write(path: Path, snapshot: Snapshot, ends: Mapping[str, datetime] | None = None) -> None:
@@ -206,6 +218,34 @@ def write(path: Path, snapshot: Snapshot, ends: Mapping[str, datetime] | None = 
 def draft_of(path: Path, process: int) -> Path:
     """Where a process writes a table before it is whole."""
     return path.with_name(f".{path.name}.{process}")
+
+
+def remove_leftover_drafts(path: Path, older_than: float) -> None:
+    """Remove what processes left that were killed while they wrote a table; another gate's draft is in the making.
+
+    Args:
+        older_than: in seconds; so old a draft is nobody's, though a process has its number by now.
+
+    Raises:
+        OSError: the folder cannot be read, or not written to.
+    """
+    now = time.time()
+    for draft in path.parent.glob(f".{path.name}.*"):
+        process = draft.suffix[1:]
+        if process.isdecimal():
+            with contextlib.suppress(FileNotFoundError):
+                if now - draft.stat().st_mtime > older_than or not _is_running(int(process)):
+                    draft.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def encode(snapshot: Snapshot, ends: Mapping[str, datetime] | None = None) -> list[bytes]:

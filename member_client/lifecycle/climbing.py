@@ -7,6 +7,8 @@ Falling:   as soon as a condition does not hold. `stand` says so at once, whoeve
            and the pattern begins anew from the stage where it fell to.
 Stopping:  the stop switch holds all patterns at SHADOW, and is not remembered of any: they go on from where they stood,
            though their clocks start again.
+Expiring:  an expired record is retired for whoever asks, and that, too, is not remembered: no record comes back from
+           it, so one that does had expired by a clock that ran ahead.
 Times:     hours and requests are asked for on the way up only. What was earned is not lost when a clock is set back.
 Budgets:   to climb, the upper bound of the interval must be within the budget; to halt, the share itself is enough.
 """
@@ -23,7 +25,8 @@ from member_client.lifecycle.standing import Reason, Stage, Standing
 from sharing_protocol.intervals import wilson
 from sharing_protocol.statements.handling import Marking, Severity
 
-GONE = frozenset(["withdrawn", "expired", "superseded"])
+EXPIRED = "expired"
+GONE = frozenset(["withdrawn", EXPIRED, "superseded"])
 """States of a record that it does not come back from."""
 _ID = "member--"
 RESUME = "a person takes it up again: `stillwatch policy resume PATTERN`"
@@ -39,8 +42,9 @@ def stand(facts: Facts, policy: Policy, memory: Memory, now: datetime, around: C
 
 def advanced(facts: Facts, policy: Policy, memory: Memory, now: datetime, around: Circumstances) -> Memory:
     """What is to be remembered from now on: the pattern fell, or climbed as far as it could, or is where it was."""
-    if memory.since is None:
-        memory = replace(memory, since=now)
+    if facts.state == EXPIRED:
+        return memory
+    memory = _not_ahead(memory, now)
     conditions = tuple(_conditions(facts, policy, memory, now, around))
     if (ceiling := allowed(conditions)) < memory.stage:
         return _fallen(facts, policy, memory, now, ceiling)
@@ -76,6 +80,12 @@ def allowed(reasons: Iterable[Reason]) -> Stage:
 def is_over(budget: float, enforced: int, wrong: int) -> bool:
     """Whether the wrong ones among the decisions are more than the budget allows."""
     return wrong > budget * enforced
+
+
+def _not_ahead(memory: Memory, now: datetime) -> Memory:
+    """The same, with no time later than now: what a clock that ran ahead has left would otherwise hold it till then."""
+    share_since = memory.share_since and min(memory.share_since, now)
+    return replace(memory, since=min(memory.since or now, now), share_since=share_since)
 
 
 def _fallen(facts: Facts, policy: Policy, memory: Memory, now: datetime, ceiling: Stage) -> Memory:
@@ -158,7 +168,11 @@ def _of_trust(facts: Facts, policy: Policy) -> Iterator[Reason]:
 
 
 def _of_disputes(facts: Facts, policy: Policy) -> Iterator[Reason]:
-    disputed = facts.feedback.disputed_by
+    ignored = _ignored(facts, policy)
+    if ignored:
+        text = f"what {_names(facts, ignored)} found in disputing it is ignored here, at this lab's own risk"
+        yield Reason(policy.line("disputes.ignore"), "disputes.ignore", True, text, Stage.FLAG)
+    disputed = facts.feedback.disputed_by - ignored
     by = f" ({_names(facts, disputed)})" if disputed else ""
     for setting, limit, needed_for in (
         ("retire", policy.settings.disputes.retire, Stage.RECEIVED),
@@ -253,11 +267,14 @@ def _of_enforcing(facts: Facts, policy: Policy) -> Iterator[Reason]:
     text += f"{rule.endorsements:,} {'is' if rule.endorsements == 1 else 'are'} asked for"
     name = "enforce.endorsements"
     yield Reason(line(name), name, len(endorsed) >= rule.endorsements, text)
-    low, _ = wilson(said.true_positives, said.reviewed)
+    left_out = _ignored(facts, policy) | {lab for lab in said.measured if _is_never_trusted(facts, policy, lab)}
+    reviewed, true_positives = said.measured_by_others(left_out)
+    low, _ = wilson(true_positives, reviewed)
+    without = left_out & said.measured.keys()
     text = (
-        f"of {_many(said.reviewed, 'reviewed match', 'reviewed matches')} {said.true_positives:,} were true: at least "
+        f"of {_many(reviewed, 'reviewed match', 'reviewed matches')} {true_positives:,} were true: at least "
         f"{_percent(low)} (95 %); {_percent(rule.precision)} is asked for"
-    )
+    ) + (f"; left out is what {_names(facts, without)} measured" if without else "")
     yield Reason(line("enforce.precision"), "enforce.precision", low >= rule.precision, text)
     may = Marking(facts.marking) in rule.markings
     text = f"TLP:{facts.marking.upper()} patterns may {'' if may else 'not '}enforce"
@@ -272,10 +289,18 @@ def endorsements(facts: Facts, policy: Policy) -> frozenset[str]:
     return frozenset(
         lab
         for lab in facts.feedback.endorsed_by
-        if lab in facts.labs
-        and lab not in (facts.author, facts.here)
-        and not is_named(lab, facts.labs[lab], policy.settings.trust.never)
+        if lab in facts.labs and lab not in (facts.author, facts.here) and not _is_never_trusted(facts, policy, lab)
     )
+
+
+def _is_never_trusted(facts: Facts, policy: Policy, lab: str) -> bool:
+    return is_named(lab, facts.labs.get(lab, lab), policy.settings.trust.never)
+
+
+def _ignored(facts: Facts, policy: Policy) -> frozenset[str]:
+    """The labs that dispute it, and whose disputes do not count here."""
+    listed = policy.settings.disputes.ignore
+    return frozenset(lab for lab in facts.feedback.disputed_by if is_named(lab, facts.labs.get(lab, lab), listed))
 
 
 def is_named(lab: str, name: str, listed: Iterable[str]) -> bool:

@@ -40,6 +40,12 @@ def _rising(steps: tuple[int, ...]) -> tuple[int, ...]:
     return steps
 
 
+def _named(labs: tuple[str, ...]) -> tuple[str, ...]:
+    if EVERYBODY in labs:
+        raise ValueError("the labs are named one by one: a forum whose every dispute is ignored warns nobody")
+    return labs
+
+
 _Climbable = Annotated[Stage, Field(strict=False), AfterValidator(_climbable)]
 _ActionName = Literal["observe", "flag", "throttle", "block"]
 _Model = Annotated[str, Field(min_length=1, max_length=200)]
@@ -111,10 +117,11 @@ class Trust(StrictModel):
 
 
 class Disputes(StrictModel):
-    """How many labs' false_positive opinions take a pattern down."""
+    """How many labs' false_positive opinions take a pattern down, and whose do not count: labs by name or id."""
 
     demote: Annotated[int, Field(ge=1, le=1_000)] = 1
     retire: Annotated[int, Field(ge=1, le=1_000, validate_default=True)] = 2
+    ignore: Annotated[_Labs, AfterValidator(_named)] = ()
 
     @field_validator("retire")
     @classmethod

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from member_client.detection import runs
 from member_client.errors import InvalidInput
-from member_client.lifecycle.climbing import advanced, counted, is_over, resumed, stand
+from member_client.lifecycle.climbing import EXPIRED, advanced, counted, is_over, resumed, stand
 from member_client.lifecycle.facts import NEW, Circumstances, Facts, Memory
 from member_client.lifecycle.policy import Policy
 from member_client.lifecycle.standing import Change, Stage, Standing
@@ -164,7 +164,7 @@ def resume_in(
     budget = policy.settings.false_positives.budget
     held = [one for one in known if one[1].halted or is_over(budget, *one[1].outcomes(one[0]))]
     if pattern_id:
-        retired = [one for one in known if one[1].stage is Stage.RETIRED]
+        retired = [one for one in known if one[1].stage is Stage.RETIRED or one[0].state == EXPIRED]
         held = [one for one in [*held, *retired] if one[0].id == pattern_id][:1]
         if not held:
             raise InvalidInput(f"{pattern_id} is neither halted nor retired", "see `stillwatch policy explain`")
@@ -233,7 +233,7 @@ def _gather(
             tried=version.trial is not None,
             here=session.settings.member,
             labs=labs,
-            feedback=said.get(entry) or _nothing_said(entry),
+            feedback=said.get(entry) or Feedback(entry),
             backtest=backtests.get(entry),
             requests_seen=seen.get(entry, 0),
             enforced=enforced,
@@ -251,11 +251,6 @@ def circumstances(store: LifecycleStore, policy: Policy, known: Sequence[Known])
     return Circumstances(
         store.stopped, store.halted, sum(enforced for enforced, _ in within), sum(wrong for _, wrong in within)
     )
-
-
-def _nothing_said(entry: str) -> Feedback:
-    nobody: frozenset[str] = frozenset()
-    return Feedback(entry, nobody, nobody, nobody, nobody, nobody, 0, 0)
 
 
 def _requests_seen(session: Session, memories: Mapping[str, Memory]) -> dict[str, int]:

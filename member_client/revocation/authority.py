@@ -18,7 +18,7 @@ from typing import Protocol
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import AllowList
 from member_client.decisions.in_effect import remember_enforced, what_and_why
-from member_client.decisions.lab_policy import lab_policy
+from member_client.decisions.lab_policy import LabPolicy, lab_policy
 from member_client.decisions.model import Action, Decision, State, Subject, SubjectKind
 from member_client.decisions.register import Register, Wanted
 from member_client.session import Session
@@ -39,6 +39,14 @@ class Authority(Protocol):
     def why_not(self, target: Target) -> str:
         """Why it may not now, in words; "" if it may."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The policy and where all patterns stand, at one time."""
+
+    now: datetime
+    policy: LabPolicy
 
 
 class Decided:
@@ -77,10 +85,19 @@ class Decided:
         now = self._session.now
         remember_enforced(self._register, lab_policy(self._session, now), now)
 
-    def judge(self, decision_id: str) -> Judged:
-        """Everything that decides about a decision's accounts, as of now."""
+    def moment(self) -> Moment:
+        """What holds now, to judge several decisions by."""
         now = self._session.now
-        policy = lab_policy(self._session, now)
+        return Moment(now, lab_policy(self._session, now))
+
+    def judge(self, decision_id: str, moment: Moment | None = None) -> Judged:
+        """Everything that decides about a decision's accounts, as of now.
+
+        Args:
+            moment: what held a moment ago, by which a list is made; before anything is done it is asked anew.
+        """
+        moment = moment or self.moment()
+        now, policy = moment.now, moment.policy
         number = self._register.resolve(decision_id)
         with self._register.reading():
             decision = self._register.get(number, policy.rules, now)

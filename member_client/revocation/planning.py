@@ -17,7 +17,6 @@ from pydantic import Field, ValidationError
 from member_client.decisions.model import Decision
 from member_client.errors import InvalidInput
 from member_client.revocation.authority import Decided, Target
-from member_client.session import Session
 from sharing_protocol import strict_json
 from sharing_protocol.errors import Malformed
 from sharing_protocol.statements.header import StrictModel, Timestamp, format_timestamp, new_id
@@ -74,11 +73,12 @@ class Planned:
     left_out: tuple[tuple[Target, str], ...]
 
 
-def make_plan(session: Session, decided: Decided, decisions: Iterable[Decision]) -> Planned:
+def make_plan(decided: Decided, decisions: Iterable[Decision]) -> Planned:
     """List whose access these decisions end, as of now; of one that several name, only the first."""
     named: list[PlannedDecision] = []
     targets: dict[tuple[str, str], PlannedTarget] = {}
     left_out = []
+    moment = decided.moment()
     for decision in decisions:
         named.append(
             PlannedDecision(
@@ -89,7 +89,7 @@ def make_plan(session: Session, decided: Decided, decisions: Iterable[Decision])
                 expires=decision.expires,
             )
         )
-        judged = decided.judge(decision.id)
+        judged = decided.judge(decision.id, moment)
         for target in judged.targets():
             why = judged.why_not(target)
             if not why and (target.kind, target.id) in targets:
@@ -104,7 +104,7 @@ def make_plan(session: Session, decided: Decided, decisions: Iterable[Decision])
     plan = Plan(
         format="stillwatch-revocation-plan/1",
         id=new_id("revocation-plan", uuid4()),
-        created=session.now,
+        created=moment.now,
         decisions=named,
         targets=list(targets.values()),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +17,7 @@ from member_client.gate import Gate, GateSettings, Verdict, live
 from member_client.gate.building import ChildBuilder
 from member_client.gate.settings import Address, read_settings
 from member_client.gate.sources import Sources
-from member_client.gate.table import Table, Unusable
+from member_client.gate.table import Table, Unusable, draft_of
 from tests.gate.decided import (
     NOW,
     PATIENCE_SECONDS,
@@ -46,6 +48,23 @@ def test_a_snapshot_that_cannot_be_had_leaves_the_last_good_table(tmp_path: Path
         renew(gate)
         assert gate.check("a").action == "observe"
         assert not gate.condition().error
+
+
+def test_what_killed_builders_left_is_removed_at_the_start_and_nothing_else(tmp_path: Path) -> None:
+    with gate_with(tmp_path, BLOCKED) as (gate, _):
+        folder, kept = gate.path.parent, Table.load(gate.path).facts
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    of_another_gate, aged = draft_of(gate.path, os.getppid()), draft_of(gate.path, 1)
+    for draft in (of_another_gate, aged, draft_of(gate.path, ended.pid), draft_of(gate.path, 2**70)):
+        draft.write_bytes(b"half a table")
+    os.utime(aged, (1, 1))
+    (folder / ".table.note").touch()
+    with gate_with(tmp_path, None) as (gate, _):
+        assert {path.name for path in folder.iterdir()} == {"table", ".table.note", of_another_gate.name}
+        facts = gate.condition().facts
+        assert facts is not None
+        assert facts == kept
 
 
 def test_a_corrupted_table_is_never_taken(tmp_path: Path) -> None:

@@ -110,6 +110,18 @@ def test_an_address_is_in_a_network_as_the_standard_library_says(networks: list[
     assert ours.contain(address, 0.0) is any(in_network(address, network) for network in networks)
 
 
+def test_an_address_with_a_port_is_the_address() -> None:
+    allowed = Networks([("192.0.2.0/24", None), ("2001:db8::/32", None)])
+    for address in ("192.0.2.7:567", "[2001:db8::7]:80", "[2001:db8::7]", "[::ffff:192.0.2.7]:65535"):
+        assert allowed.contain(address, 0.0), address
+    for address in (
+        "192.0.3.7:567", "[2001:db9::7]:80", "192.0.2.7:", "192.0.2.7:http", "192.0.2.7:1:2", "192.0.2.7:567890",
+        "[192.0.2.7]:80", "[2001:db8::7", "2001:db8::7]:80", "[2001:db8::7]80", "[]:80", "[", ":80", "[:]:1",
+        "192.0.2.7:٣", "[[2001:db8::7]]:80",
+    ):  # fmt: skip
+        assert not allowed.contain(address, 0.0), address
+
+
 def test_many_rows_are_found_each_and_no_other(tmp_path: Path) -> None:
     rows = [Effective(f"acct-{number}", decision_id=new_decision()) for number in range(20_000)]
     write(tmp_path / "table", Snapshot(rows))

@@ -22,17 +22,25 @@ from member_client.lifecycle.reviewing import advance_in, circumstances, resume_
 from member_client.lifecycle.standing import ORDER, Stage
 from member_client.lifecycle.store import LifecycleStore
 from sharing_protocol.feedback import Feedback
+from sharing_protocol.statements.opinions import Reviewed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HERE, AUTHOR, LABS = "member--here", "member--author", tuple(f"member--{name}" for name in "bcdef")
 NAMES = {lab: lab.removeprefix("member--").capitalize() for lab in (HERE, AUTHOR, *LABS)}
-NOBODY: frozenset[str] = frozenset()
 POLICY = parse(template().encode())
 ALONE = Circumstances()
 
 
 def said(entry: str, **changes: Any) -> Feedback:
-    return replace(Feedback(entry, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, 0, 0), **changes)
+    return replace(Feedback(entry), **changes)
+
+
+def measured(**by: tuple[int, int]) -> dict[str, Reviewed]:
+    """True positives and reviewed matches, by the letter of the lab."""
+    return {
+        f"member--{lab}": Reviewed(true_positives=right, reviewed=reviewed, method="All of a day")
+        for lab, (right, reviewed) in by.items()
+    }
 
 
 def facts(number: int = 0, **changes: Any) -> Facts:
@@ -48,7 +56,7 @@ def good(number: int = 0, **changes: Any) -> Facts:
     """A pattern that fulfils all that the template asks for, but for time."""
     made = facts(number)
     found = KeptBacktest(made.entry, NOW, 100_000, 100_000, 120, 40, 500, 0, could_match=True)
-    endorsed = said(made.entry, endorsed_by=frozenset(LABS[:2]), reviewed=40, true_positives=40)
+    endorsed = said(made.entry, endorsed_by=frozenset(LABS[:2]), measured=measured(b=(20, 20), d=(20, 20)))
     return replace(made, **{"backtest": found, "feedback": endorsed, **changes})
 
 
@@ -125,7 +133,8 @@ def test_it_falls_at_once_when_a_line_no_longer_holds(changes: dict[str, Any], s
     standing = stand(broken, POLICY, ENFORCING, NOW, ALONE)
     assert (standing.stage, standing.share) == (stage, 0)
     assert setting in {one.setting for one in standing.held_by}
-    assert advanced(broken, POLICY, ENFORCING, NOW, ALONE).stage is stage
+    remembered = advanced(broken, POLICY, ENFORCING, NOW, ALONE).stage
+    assert remembered is (Stage.ENFORCE if changes.get("state") == "expired" else stage)
 
 
 FEEDBACK: list[tuple[dict[str, Any], Stage, str]] = [
@@ -133,8 +142,8 @@ FEEDBACK: list[tuple[dict[str, Any], Stage, str]] = [
     ({"disputed_by": frozenset(LABS[3:5])}, Stage.RETIRED, "disputes.retire"),
     ({"endorsed_by": frozenset([LABS[0]])}, Stage.FLAG, "enforce.endorsements"),
     ({"endorsed_by": frozenset([LABS[0], AUTHOR, HERE, "member--expelled"])}, Stage.FLAG, "enforce.endorsements"),
-    ({"reviewed": 15, "true_positives": 15}, Stage.FLAG, "enforce.precision"),
-    ({"reviewed": 100, "true_positives": 80}, Stage.FLAG, "enforce.precision"),
+    ({"measured": measured(b=(15, 15))}, Stage.FLAG, "enforce.precision"),
+    ({"measured": measured(b=(80, 100))}, Stage.FLAG, "enforce.precision"),
 ]
 
 
@@ -170,6 +179,43 @@ def test_the_endorsement_of_a_lab_that_is_never_trusted_counts_for_nothing() -> 
     policy = policy_with('[trust]\nnever = ["C"]')
     assert stand(good(), policy, ENFORCING, NOW, ALONE).stage is Stage.FLAG
     assert held(good(), policy, ENFORCING) == {"enforce.endorsements"}
+
+
+def test_what_a_lab_measured_that_is_never_trusted_counts_for_nothing() -> None:
+    """Neither for a pattern, however much it says it reviewed, nor against one."""
+    stuffed = good(feedback=replace(good().feedback, measured=measured(c=(10_000, 10_000))))
+    assert stand(stuffed, POLICY, ENFORCING, NOW, ALONE).stage is Stage.ENFORCE
+    never = policy_with('[trust]\nnever = ["C"]\n[enforce]\nendorsements = 0')
+    assert stand(stuffed, never, ENFORCING, NOW, ALONE).stage is Stage.FLAG
+    [held_by] = stand(stuffed, never, ENFORCING, NOW, ALONE).held_by
+    assert held_by.text.startswith("of 0 reviewed matches 0 were true: at least 0 %")
+    assert held_by.text.endswith("; left out is what C measured")
+    spoiled = good(feedback=replace(good().feedback, measured=measured(b=(60, 60), c=(0, 10_000))))
+    assert held(spoiled, POLICY, ENFORCING) == {"enforce.precision"}
+    assert stand(spoiled, never, ENFORCING, NOW, ALONE).stage is Stage.ENFORCE
+
+
+def test_the_disputes_of_a_lab_can_be_ignored_with_what_it_measured_and_explain_says_so() -> None:
+    honest = measured(b=(20, 20), d=(20, 20), f=(20, 20), e=(0, 10_000))
+    doubted = good(feedback=replace(good().feedback, measured=honest, disputed_by=frozenset(["member--e"])))
+    assert stand(doubted, POLICY, ENFORCING, NOW, ALONE).stage is Stage.SHADOW
+    for lab in ("E", "member--e"):
+        policy = policy_with(f'[disputes]\nignore = ["{lab}"]')
+        standing = stand(doubted, policy, ENFORCING, NOW, ALONE)
+        assert standing.stage is Stage.ENFORCE
+        [told] = [str(one) for one in standing.reasons if one.setting == "disputes.ignore"]
+        assert told == (
+            "policy.toml line 3 (disputes.ignore): what E found in disputing it is ignored here, at this lab's own risk"
+        )
+        [precision] = [one.text for one in standing.reasons if one.setting == "enforce.precision"]
+        assert precision.startswith("of 60 reviewed matches 60 were true")
+    both = replace(doubted.feedback, disputed_by=frozenset(["member--e", "member--f"]))
+    [line] = [one.text for one in stand(good(feedback=both), policy, ENFORCING, NOW, ALONE).held_by]
+    assert line == "1 lab calls it a false positive (F); 1 demotes it"
+    undisputed = replace(doubted.feedback, disputed_by=frozenset[str]())
+    assert held(good(feedback=undisputed), policy, ENFORCING) == {"enforce.precision"}  # it ignores disputes alone
+    with pytest.raises(InvalidInput, match="the labs are named one by one"):
+        policy_with('[disputes]\nignore = ["*"]')
 
 
 def test_a_lab_that_calls_itself_by_the_id_of_another_is_not_that_lab() -> None:
@@ -214,6 +260,32 @@ def test_what_time_earned_is_not_lost_when_a_clock_is_set_back() -> None:
     memory = lived(good(), hours=72)
     assert memory.stage is Stage.FLAG
     assert advanced(good(), POLICY, memory, at_the_hour - timedelta(seconds=5), ALONE).stage is Stage.FLAG
+
+
+def test_what_a_clock_that_ran_ahead_took_for_expired_goes_on_by_itself() -> None:
+    """It is retired for whoever asks meanwhile; nobody has to take a whole forum's patterns up again."""
+    expired, ahead, memory = good(state="expired"), NOW + timedelta(days=50_000), ENFORCING
+    for hour in range(9):
+        memory = advanced(expired, POLICY, memory, ahead + timedelta(hours=hour), ALONE)
+        standing = stand(expired, POLICY, memory, ahead, ALONE)
+        assert (standing.stage, standing.share, held(expired, POLICY, memory)) == (Stage.RETIRED, 0, {"record"})
+    back = stand(good(), POLICY, memory, NOW, ALONE)
+    assert (back.stage, back.share) == (Stage.ENFORCE, 100)
+    never_seen = advanced(expired, POLICY, NEW, ahead, ALONE)
+    assert lived(good(), hours=72, memory=never_seen).stage is Stage.FLAG
+    doubted = good(state="expired", feedback=replace(good().feedback, disputed_by=frozenset(LABS[3:5])))
+    memory = advanced(doubted, POLICY, ENFORCING, ahead, ALONE)
+    assert stand(replace(doubted, state="active"), POLICY, memory, NOW, ALONE).stage is Stage.RETIRED
+
+
+def test_what_fell_by_a_clock_that_ran_ahead_climbs_anew_from_now() -> None:
+    ahead = NOW + timedelta(days=50_000)
+    fell = advanced(good(), POLICY, ENFORCING, ahead, ALONE)  # its backtest seemed old
+    assert (fell.stage, fell.since) == (Stage.SHADOW, ahead)
+    assert lived(good(), hours=71, memory=fell).stage is Stage.SHADOW
+    assert lived(good(), hours=72, memory=fell).stage is Stage.FLAG
+    rolled = replace(ENFORCING, share=1, since=ahead, share_since=ahead)
+    assert lived(good(), hours=24, memory=rolled).share == 10
 
 
 def test_a_halted_pattern_waits_for_a_person() -> None:

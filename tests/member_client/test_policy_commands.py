@@ -213,6 +213,19 @@ def test_a_withdrawal_takes_it_down_at_the_next_sync_which_says_so(
     assert "what retired it is still so" in command("policy", "resume", PATTERN, code=2)
 
 
+def test_a_sync_by_a_clock_far_ahead_retires_nothing_for_good(home: Path, command: Command) -> None:
+    enforcing(command, home)
+    session = Session(Home(home))
+    policy, ahead = read_policy(session.home), datetime(2226, 1, 1, tzinfo=UTC)
+    assert advance(session, policy, ahead) == []
+    [standing] = standings(session, policy, ahead).values()
+    assert (standing.stage, standing.held_by[0].text) == (Stage.RETIRED, "the record is expired")
+    with pytest.raises(InvalidInput, match="what retired it is still so: the record is expired"):
+        resume(session, policy, ahead, PATTERN)
+    [standing] = standings(session, policy, session.now).values()
+    assert standing.stage is Stage.ENFORCE
+
+
 def test_a_compromised_key_takes_it_down_before_anything_was_remembered(
     home: Path, command: Command, log: ForumLog, hub: LyingHub
 ) -> None:
@@ -283,9 +296,8 @@ def disputed(*labs: str) -> FeedbackOf:
     disputed_by = frozenset(labs)
 
     def feedback(session: Session, now: datetime) -> dict[str, Feedback]:
-        nobody: frozenset[str] = frozenset()
         entries = [one.entry for one in session.store.versions(type="pattern", newest_only=True)]
-        return {entry: Feedback(entry, nobody, disputed_by, nobody, nobody, nobody, 0, 0) for entry in entries}
+        return {entry: Feedback(entry, disputed_by=disputed_by) for entry in entries}
 
     return feedback
 

@@ -15,10 +15,11 @@ import pytest
 
 from hub.identity import HubIdentity
 from member_client.cli.main import run
-from member_client.decisions.lab_policy import climb
+from member_client.decisions.lab_policy import LabPolicy, climb, lab_policy
 from member_client.decisions.matches import SeenPattern
 from member_client.decisions.register import Register
 from member_client.home import Home
+from member_client.revocation import authority
 from member_client.session import Session
 from sharing_protocol.statements.handling import Severity
 from tests.forum import ForumInABox, pattern_body, running_hub
@@ -133,6 +134,29 @@ def test_access_is_revoked_by_approved_decisions_and_given_back(lab: Client, tmp
     assert lab.json(*undo, "--account", "c-1", "--yes")["done"] == 1
     assert [one["action"] for one in heard(tmp_path / "hook.py")] == ["revoke", "restore"]
     assert "access given back" in lab.run("revocation", "report", str(plan))
+
+
+def test_a_plan_asks_once_where_the_patterns_stand_and_a_run_before_each_account(
+    lab: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_account, asked = decisions(lab), 0
+
+    def counted(session: Session, now: datetime) -> LabPolicy:
+        nonlocal asked
+        asked += 1
+        return lab_policy(session, now)
+
+    lab.run("decisions", "approve", *by_account.values(), "--as", "Ada")
+    monkeypatch.setattr(authority, "lab_policy", counted)
+    planned = []
+    for accounts in (ACCOUNTS[:1], ACCOUNTS):
+        asked, plan = 0, tmp_path / f"{len(accounts)}.json"
+        lab.run("revocation", "plan", *(by_account[one] for one in accounts), "-o", str(plan))
+        planned.append(asked)
+    assert planned[0] == planned[1]
+    asked = 0
+    lab.run("revocation", "run", str(plan), "--hook", hook_script(tmp_path / "hook.py"), "--rate", "1000", "--yes")
+    assert asked >= len(ACCOUNTS)
 
 
 def test_an_organisation_keeps_its_access_while_one_of_its_accounts_is_on_the_allow_list(

@@ -138,6 +138,24 @@ def test_no_lab_can_move_the_precision_further_than_its_weight(sizes: list[int],
     assert own <= max(SAFE_WEIGHT, *sizes)
 
 
+def test_whom_a_reader_leaves_out_weighs_on_nobody() -> None:
+    said = [opinion(1, lab(1), "confirm", (9, 10)), opinion(2, lab(2), "confirm", (400, 500))]
+    liars = [opinion(n, lab(n), "confirm", (10_000, 10_000)) for n in (3, 4, 5)]
+    found = of(*said, *liars)
+    assert found.measured_by_others({lab(3), lab(4), lab(5), lab(6)}) == of(*said).measured_by_others() == (40, 33)
+    assert found.measured_by_others() == (found.reviewed, found.true_positives)
+    assert found.measured_by_others(found.measured) == (0, 0)
+
+
+def test_a_dispute_that_was_taken_back_or_revised_no_longer_counts_in_the_precision() -> None:
+    good, dispute = opinion(1, lab(1), "confirm", (20, 20)), opinion(2, lab(2), "false_positive", (0, 20))
+    assert of(good, dispute).precision == 0.5
+    assert of(good, replace(dispute, withdrawn=True)).precision == 1
+    revised = opinion(3, lab(2), "confirm")
+    for said in ([good, replace(dispute, newest=False), revised], [good, dispute, revised]):
+        assert (of(*said).precision, of(*said).disputes) == (1, ())
+
+
 # -- sightings -----------------------------------------------------------------------------------------------------
 
 
