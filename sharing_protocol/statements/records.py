@@ -155,6 +155,8 @@ class Named:
 def references_in(statement: RecordStatement) -> Iterator[Named]:
     """What a record refers to; first of all, if anything, the one record that it is about."""
     match statement:
+        case Pattern():
+            return
         case Withdrawal():
             yield Named(statement.body.record, "body.record", "")
         case Sighting() | Opinion() | Endorsement():
