@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
@@ -178,8 +178,7 @@ def is_about(statement: RecordStatement) -> str:
     return next(references_in(statement)).reference.id
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
+class Headline(NamedTuple):
     """What lists of records show; "" for what a record of its type does not have."""
 
     title: str = ""
