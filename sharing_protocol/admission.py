@@ -26,7 +26,6 @@ from sharing_protocol.statements import (
     Found,
     IncidentAction,
     Marking,
-    MembershipStatement,
     Opinion,
     Pattern,
     RecordStatement,
@@ -43,6 +42,10 @@ from sharing_protocol.statements.records import Named
 LONGEST_VALIDITY = timedelta(days=5 * 366)
 _STAYS = frozenset({"member", "forum", "withdrawal", "incident", "incident_action"})
 """What nobody withdraws: an incident is closed, and what was done about it was done."""
+
+_Voice = Opinion | Endorsement
+_Beginning = RecordStatement | Found | Admit
+_OnlyOnce = Found | Admit | Withdrawal | IncidentAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +139,21 @@ def consequences(
     """
     head = _next_head(statement, entry, records)
     withdrawn = None
-    if isinstance(statement, MembershipStatement):
-        membership = after(membership, statement, index, payload_sha256)
-    else:
+    if isinstance(statement, RecordStatement):
         check_dates(statement)
         if statement.body.marking is Marking.RED:
             raise Refused("red_needs_sealing", "TLP:RED is for named recipients only; use amber+strict", "body.marking")
         withdrawn = _check_references(statement, records)
+    else:
+        membership = after(membership, statement, index, payload_sha256)
     return Admission(statement, membership, head, withdrawn)
 
 
 def record_type(statement: Statement) -> str:
     """The type of record that a statement is a version of; its id starts with it, `_` written as `-`."""
-    if isinstance(statement, Found | ChangeAdmins | ChangeLog):
-        return "forum"
-    return "member" if isinstance(statement, MembershipStatement) else statement.type
+    if isinstance(statement, RecordStatement):
+        return statement.type
+    return "forum" if isinstance(statement, Found | ChangeAdmins | ChangeLog) else "member"
 
 
 def type_named_by(record_id: str) -> str:
@@ -166,7 +169,7 @@ def _next_head(statement: Statement, entry: str, records: Records) -> Head:
     head = records.head(statement.id)
     _check_version(statement, head)
     author = statement.author
-    if head is not None and not isinstance(statement, MembershipStatement):
+    if head is not None and isinstance(statement, RecordStatement):
         if head.author != author:
             raise Refused("not_the_author", "only the lab that wrote a record can change it", "author")
         if head.withdrawn:
@@ -195,11 +198,10 @@ def _check_version(statement: Statement, head: Head | None) -> None:
 
 def _check_first(statement: Statement) -> None:
     # A record begins with one type of statement only, and these begin nothing else.
-    first = statement.version == 1
-    begins = isinstance(statement, Found | Admit | RecordStatement)
-    if first and not begins:
-        raise Refused("unknown_member", f"{statement.id} does not exist, so nothing of it can be changed", "id")
-    if not first and isinstance(statement, Found | Admit | Withdrawal | IncidentAction):
+    if statement.version == 1:
+        if not isinstance(statement, _Beginning):
+            raise Refused("unknown_member", f"{statement.id} does not exist, so nothing of it can be changed", "id")
+    elif isinstance(statement, _OnlyOnce):
         raise Refused("version_conflict", f"{statement.type} is only ever version 1", "version")
 
 
@@ -229,7 +231,7 @@ def _check_references(statement: RecordStatement, records: Records) -> Head | No
         return _withdrawn(statement, records)
     for named in references_in(statement):
         _check_exists(named, records)
-    if isinstance(statement, Opinion | Endorsement):
+    if isinstance(statement, _Voice):
         _check_voice(statement, records)
     if isinstance(statement, IncidentAction) and statement.body.incident.version != 1:
         raise Refused("unknown_record", "an incident is named by its first version", "body.incident")
@@ -262,7 +264,7 @@ def _check_exists(named: Named, records: Records) -> None:
         )
 
 
-def _check_voice(statement: Opinion | Endorsement, records: Records) -> None:
+def _check_voice(statement: _Voice, records: Records) -> None:
     pattern = statement.body.pattern
     expected = voice_id(statement.type, statement.author, pattern.entry)
     if statement.id != expected:

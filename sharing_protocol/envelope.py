@@ -128,7 +128,7 @@ def _parse_strict_form(data: bytes, payload_type: str) -> Envelope | None:
         )
     except (Malformed, UnicodeDecodeError):
         return None
-    if any(one.key_id >= following.key_id for one, following in pairwise(signatures)):
+    if len(signatures) > 1 and any(one.key_id >= following.key_id for one, following in pairwise(signatures)):
         return None
     return Envelope(payload, payload_type, signatures)
 

@@ -47,6 +47,7 @@ from sharing_protocol.statements.membership import (
     possession_message,
 )
 from sharing_protocol.statements.parsing import Statement
+from sharing_protocol.statements.records import RecordStatement
 
 ADMIN_ROLE = "admin"
 
@@ -175,19 +176,19 @@ def authorize(
         raise Refused("not_founded", "the log is empty: its first entry must found the forum")
     if statement.forum != forum.fingerprint:
         raise Refused("wrong_forum", "the statement is for another forum; sign it anew for this one", "forum")
-    if isinstance(statement, ChangeAdmins):
+    if isinstance(statement, RecordStatement):
+        _check_member_signature(membership, statement, envelope, Role.ANALYST, check)
+    elif isinstance(statement, ChangeAdmins):
         _check_admin_change(membership, forum, statement, envelope, check)
     elif isinstance(statement, AddKey | RevokeKey) and statement.author != forum.id:
         # An owner speaks for its own lab alone: otherwise any lab's owner could register a key for a rival.
         _require_author(statement, statement.id, "the lab itself")
         _check_member_signature(membership, statement, envelope, Role.OWNER, check)
-    elif isinstance(statement, MembershipStatement):
+    else:
         _require_author(statement, forum.id, "the forum")
         admins = {key_id: membership.keys[key_id].public_key for key_id in forum.admins}
         _check_known(membership, envelope)
         _check_quorum(envelope, admins, forum.threshold, "the forum's admins", check)
-    else:
-        _check_member_signature(membership, statement, envelope, Role.ANALYST, check)
 
 
 def after(membership: Membership, statement: MembershipStatement, index: int, payload_sha256: str) -> Membership:

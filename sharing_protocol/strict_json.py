@@ -11,12 +11,18 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NoReturn
 
+import orjson
+
 from sharing_protocol.errors import Malformed
 
 MAX_DEPTH = 32
 MAX_SAFE_INTEGER = 2**53 - 1
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+_NOT_COMPACT: Json = {}
+_MANY_DIGITS = b"0" * len(str(MAX_SAFE_INTEGER))
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 
 
 def loads(data: bytes, what: str = "the document") -> Json:
@@ -25,6 +31,37 @@ def loads(data: bytes, what: str = "the document") -> Json:
     Raises:
         Malformed: `malformed_json`, with what is wrong and where.
     """
+    value = _read_compact(data)
+    if value is _NOT_COMPACT:
+        value = _read(data, what)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:  # otherwise it cannot be deeper
+        _check_depth(value, what)
+    # JSON has control characters, and UTF-8 has surrogates, only where they are escaped.
+    if b"\\" in data and b"\\u" in data:
+        _check_text(value, what)
+    return value
+
+
+def dumps(value: Json) -> bytes:
+    """Write compact UTF-8 JSON, members in the order given."""
+    return _ENCODER.encode(value).encode("utf-8")
+
+
+def _read_compact(data: bytes) -> Json:
+    """Read JSON that a writer would write again to the byte; `_NOT_COMPACT` for all other, which takes a closer look.
+
+    So it is UTF-8, names no member twice, and has no number that was rounded. Only an integer can still be too large,
+    and it takes as many digits as `_MANY_DIGITS`. Most of what is signed is written so.
+    """
+    try:
+        value: Json = orjson.loads(data)
+        is_compact = orjson.dumps(value) == data and _MANY_DIGITS not in data.translate(_DIGITS)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return _NOT_COMPACT
+    return value if is_compact else _NOT_COMPACT
+
+
+def _read(data: bytes, what: str) -> Json:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -40,17 +77,7 @@ def loads(data: bytes, what: str = "the document") -> Json:
         raise _too_deep(what) from error
     except _Ambiguous as error:
         raise Malformed("malformed_json", f"{what}: {error}") from error
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:  # otherwise it cannot be deeper
-        _check_depth(value, what)
-    # JSON has control characters, and UTF-8 has surrogates, only where they are escaped.
-    if b"\\u" in data:
-        _check_text(value, what)
     return value
-
-
-def dumps(value: Json) -> bytes:
-    """Write compact UTF-8 JSON, members in the order given."""
-    return _ENCODER.encode(value).encode("utf-8")
 
 
 class _Ambiguous(ValueError):

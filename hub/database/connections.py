@@ -16,8 +16,12 @@ LOG_GREW = "stillwatch_log_grew"
 LISTENER_NAME = "stillwatch-hub listener"
 
 # Nothing answers, or it answers "not now" (a standby after a failover says `InternalError`): what was asked may well
-# succeed later. Any other error of the database is a flaw of ours.
-NO_ANSWER = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+# succeed later. Any other error of the database is a flaw of ours. Whoever talks to the driver itself hears it from
+# there.
+NO_ANSWER = (
+    *(OperationalError, InterfaceError, InternalError, PoolTimeout),
+    *(psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError),
+)
 POOL_WAIT_SECONDS = 10
 
 # A process that hangs in a transaction must not hold up the others for ever: the server ends its session, and with

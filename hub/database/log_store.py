@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from sqlalchemy import bindparam, select, text, tuple_, update
@@ -57,6 +57,7 @@ _LOOK = text("""
         )
     FROM log_head LEFT JOIN checkpoints ON checkpoints.tree_size = log_head.tree_size
 """)
+_BUNDLE = b'SELECT envelope FROM log_entries WHERE "index" >= %s AND "index" < %s ORDER BY "index"'
 _LOGGED = text('SELECT payload_sha256, "index" FROM log_entries WHERE payload_sha256 = ANY(CAST(:payloads AS bytea[]))')
 _HEADS = text("""
     SELECT id, type, version, leaf_hash, author, withdrawn_at FROM record_heads WHERE id = ANY(CAST(:ids AS text[]))
@@ -230,13 +231,12 @@ async def read_tile(connection: AsyncConnection, tile: Tile) -> bytes | None:
 
 async def read_bundle(connection: AsyncConnection, bundle: Bundle) -> list[bytes] | None:
     """A bundle's entries, or None if the published log has not that many."""
+    # Past SQLAlchemy, which can only ask for text: twice the bytes, and more than twice the work for both sides.
+    driver = cast("psycopg.AsyncConnection[Any]", (await connection.get_raw_connection()).driver_connection)
     start = bundle.index * TILE_WIDTH
-    query = (
-        select(log_entries.c.envelope)
-        .where(log_entries.c.index >= start, log_entries.c.index < start + bundle.width)
-        .order_by(log_entries.c.index)
-    )
-    entries = list((await connection.execute(query)).scalars())
+    async with driver.cursor(binary=True) as cursor:
+        await cursor.execute(_BUNDLE, (start, start + bundle.width))
+        entries = [row[0] for row in await cursor.fetchall()]
     return entries if len(entries) == bundle.width else None
 
 

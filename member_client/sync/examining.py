@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
-from member_client.sync.batches import Stretch
+from member_client.sync.batches import Stretch, ahead
 from member_client.sync.examiner import Examiner, ExaminerGone, Finding, is_worthwhile
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
@@ -28,6 +28,7 @@ Keys = Mapping[str, RegisteredKey]
 """By key id."""
 _Held = tuple[bytes, str, bytes]
 """Of a signature that holds: the public key, the payload's hash, the signature."""
+STRETCHES_ASKED_AHEAD = 8
 _SIGNATURES_A_TASK = 64
 _TURN_SECONDS = 0.0003
 
@@ -66,40 +67,34 @@ class Examination:
         """Parse the envelopes, and verify in threads what these keys have signed."""
         return _examine(stretch, keys, self._verifiers)
 
-    def examine_all(self, stretches: Iterable[Stretch], keys: Callable[[], Keys]) -> Iterator[Examined]:
-        """Examine one stretch after the other, by the keys that are known then.
+    def examine_all(self, stretches: Iterator[Stretch], keys: Callable[[], Keys]) -> Generator[Examined]:
+        """Examine one stretch after the other, by the keys that are known when it is drawn.
 
-        The process has always been asked for the next one when its answer for the one before is looked at.
+        They are drawn, and the process is asked, in a thread of its own. What is left to do of a stretch when it is
+        asked for is done by whoever asks: two threads at it would only wait for each other.
         """
-        asked: tuple[Stretch, Keys] | None = None
-        try:
-            for stretch in stretches:
-                known = keys()
-                self._ask(stretch, known)
-                if asked is not None:
-                    yield self._answer(*asked)
-                asked = stretch, known
-        except Exception:
-            # What came before the failure is not lost by it.
-            if asked is not None:
-                yield self._answer(*asked)
-            raise
-        if asked is not None:
-            yield self._answer(*asked)
+        with closing(ahead(self._asked(stretches, keys), STRETCHES_ASKED_AHEAD)) as asked:
+            for stretch, known, examiner in asked:
+                yield self._answer(stretch, known, examiner)
 
-    def _ask(self, stretch: Stretch, keys: Keys) -> None:
-        if self._examiner is not None:
-            try:
-                self._examiner.ask(stretch.entries, (key.public_key.raw for key in keys.values()))
-            except ExaminerGone:
-                self._examiner = None  # the work is done here, and comes to the same
+    def _asked(
+        self, stretches: Iterator[Stretch], keys: Callable[[], Keys]
+    ) -> Iterator[tuple[Stretch, Keys, Examiner | None]]:
+        for stretch in stretches:
+            known, examiner = keys(), self._examiner
+            if examiner is not None:
+                try:
+                    examiner.ask(stretch.entries, (key.public_key.raw for key in known.values()))
+                except ExaminerGone:
+                    self._examiner = examiner = None  # the work is done here, and comes to the same
+            yield stretch, known, examiner
 
-    def _answer(self, stretch: Stretch, keys: Keys) -> Examined:
-        if self._examiner is None:
+    def _answer(self, stretch: Stretch, keys: Keys, examiner: Examiner | None) -> Examined:
+        if examiner is None or self._examiner is None:
             return self.examine(stretch, keys)
         parsed = [_parse(entry) for entry in stretch.entries]
         try:
-            findings = self._examiner.answer([len(_signatures(signed)) for signed in parsed])
+            findings = examiner.answer([len(_signatures(signed)) for signed in parsed])
         except ExaminerGone:
             self._examiner = None
             return self.examine(stretch, keys)

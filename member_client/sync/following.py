@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from member_client.errors import ClientError, HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.sync.accusations import accusations, substantiate
-from member_client.sync.batches import Stretch, ahead, verified_stretches
+from member_client.sync.batches import Stretch, verified_stretches
 from member_client.sync.cosigning import Witness, WitnessReport
 from member_client.sync.examining import Examination, Examined, examination
 from member_client.sync.handing_over import Opened, open_newest
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 BUNDLES_PER_BATCH = 8
 BATCH_BYTES = 8 * 1024 * 1024
 """A batch is closed once it holds so much; one bundle can hold twice that."""
-STRETCHES_DRAWN_AHEAD = 1
-STRETCHES_EXAMINED_AHEAD = BUNDLES_PER_BATCH
 
 KeepEvidence = Callable[[Misbehaviour, Sequence[LoggedEntry]], Path]
 """Given what was found, and the forum's own entries, as far as they are known: they make the evidence checkable."""
@@ -203,10 +201,7 @@ def _examined(stretches: Iterator[Stretch], store: Store, examining: Examination
         # Nobody is known whose signatures could be verified: whoever judges has to do it, and then somebody is.
         yield examining.examine(first, keys)
         keys = store.membership().keys
-    with (
-        closing(ahead(stretches, STRETCHES_DRAWN_AHEAD)) as drawn,
-        closing(ahead(examining.examine_all(drawn, lambda: keys), STRETCHES_EXAMINED_AHEAD)) as examined,
-    ):
+    with closing(examining.examine_all(stretches, lambda: keys)) as examined:
         for one in examined:
             yield one
             keys = store.membership().keys

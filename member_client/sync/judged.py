@@ -6,10 +6,11 @@ after. The store takes all of it at once, which costs a fraction of a statement 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
+
+import orjson
 
 from sharing_protocol.admission import Head, Records
 from sharing_protocol.statements import Pattern, RecordStatement, headline_of, is_about
@@ -104,7 +105,7 @@ class Judged:
                 shown.kind,
                 shown.severity,
                 shown.title,
-                json.dumps(shown.techniques),
+                orjson.dumps(shown.techniques).decode(),
                 f"{shown.title}\n{shown.description}".casefold() if shown.title else "",
                 is_about(statement),
             )

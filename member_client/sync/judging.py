@@ -22,7 +22,7 @@ from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolErro
 from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.membership import Forum, Membership, SignatureCheck
 from sharing_protocol.merkle import leaf_hash
-from sharing_protocol.statements import MembershipStatement, RecordStatement, Statement, Unknown, references_in
+from sharing_protocol.statements import RecordStatement, Statement, Unknown, references_in
 from sharing_protocol.trust import TrustedCheckpoint, check_keys
 
 REJECTED, NOT_UNDERSTOOD = "rejected", "not understood"
@@ -158,7 +158,7 @@ def _judge_entry(
         return membership
     statement = admission.statement
     judged.put_entry(index, leaf, data, statement.type, "admitted", "", "")
-    if not isinstance(statement, MembershipStatement):
+    if isinstance(statement, RecordStatement):
         judged.add_version(index, statement, entry, signed.signatures[0].key_id)
     judged.put_head(admission.head)
     if admission.withdrawn is not None:

@@ -61,7 +61,8 @@ def parse_timestamp(value: object) -> datetime:
 
 def format_timestamp(value: datetime) -> str:
     """Write the form that `parse_timestamp` reads."""
-    return value.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return utc.isoformat()[:19] + "Z"
 
 
 def show_hidden(text: str) -> str:
@@ -73,6 +74,9 @@ def show_hidden(text: str) -> str:
 
 
 def _line(value: str) -> str:
+    # Nothing can be wrong with most texts, and this is asked some ten times a statement.
+    if value.isascii() and value.isprintable() and value and value[0] != " " != value[-1]:
+        return value
     return _visible(value, _NOT_IN_A_LINE)
 
 
@@ -81,8 +85,6 @@ def _paragraphs(value: str) -> str:
 
 
 def _visible(value: str, refused: re.Pattern[str]) -> str:
-    if value.isascii() and value.isprintable() and value and value[0] != " " != value[-1]:
-        return value  # nothing else can be wrong with most texts
     if hidden := refused.search(value):
         raise ValueError(f"U+{ord(hidden[0]):04X} is a control or invisible character; remove it")
     if value != value.strip() or not value:
@@ -113,11 +115,11 @@ Timestamp = Annotated[
     PlainSerializer(format_timestamp, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-Line = Annotated[str, AfterValidator(_line), Field(max_length=200)]
+Line = Annotated[str, Field(max_length=200), AfterValidator(_line)]
 """One line of text, 1 to 200 characters."""
-Paragraphs = Annotated[str, AfterValidator(_paragraphs), Field(max_length=8000)]
+Paragraphs = Annotated[str, Field(max_length=8000), AfterValidator(_paragraphs)]
 """Text with line breaks, 1 to 8,000 characters."""
-Name = Annotated[str, AfterValidator(_name), Field(max_length=100)]
+Name = Annotated[str, Field(max_length=100), AfterValidator(_name)]
 """The name of a lab or an admin, 1 to 100 characters. ASCII, because whom to trust must not hang on telling a Latin
 letter from a Cyrillic one, nor on a Unicode version's idea of upper and lower case."""
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
@@ -155,6 +155,8 @@ class Named:
 def references_in(statement: RecordStatement) -> Iterator[Named]:
     """What a record refers to; first of all, if anything, the one record that it is about."""
     match statement:
+        case Pattern():
+            return
         case Withdrawal():
             yield Named(statement.body.record, "body.record", "")
         case Sighting() | Opinion() | Endorsement():
@@ -176,8 +178,7 @@ def is_about(statement: RecordStatement) -> str:
     return next(references_in(statement)).reference.id
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
+class Headline(NamedTuple):
     """What lists of records show; "" for what a record of its type does not have."""
 
     title: str = ""

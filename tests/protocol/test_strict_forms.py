@@ -30,6 +30,13 @@ values = st.recursive(
 )
 
 
+ODD_PIECES = (
+    *(b"", b",", b'"', b"{", b"}", b"[", b"]", b":", b"9", b"-", b"-0", b"1e9", b"1e999", b"1.0", b"NaN", b"Infinity"),
+    *(b"\\", b"\\u0000", b"\\ud83d", b"\\n", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"null", b'"a":1,"a":2'),
+    *(b"9007199254740992", b"18446744073709551616", b"[" * 40, b"[" * 2000, b"]" * 40),
+)
+
+
 def not_json(data: bytes) -> str:
     with pytest.raises(Malformed) as refused:
         strict_json.loads(data)
@@ -51,6 +58,23 @@ def same(left: object, right: object) -> bool:
 @given(values)
 def test_json_gives_back_what_was_written(value: Json) -> None:
     assert same(strict_json.loads(strict_json.dumps(value)), value)
+
+
+def read_or_refused(data: bytes) -> object:
+    try:
+        return strict_json.loads(data)
+    except Malformed:
+        return "refused"
+
+
+@given(values, st.data())
+def test_compact_json_is_read_like_all_other(value: Json, data: st.DataObject) -> None:
+    # What nobody would write so, here with a space behind it, is read by another parser.
+    written = bytearray(strict_json.dumps([value, value, 2**53 - 1, "\\", -0.0]))
+    for _ in range(data.draw(st.integers(0, 2))):
+        place = data.draw(st.integers(0, len(written) - 1))
+        written[place : place + data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(ODD_PIECES))
+    assert same([read_or_refused(bytes(written))], [read_or_refused(bytes(written) + b" ")])
 
 
 @given(values, st.booleans())
@@ -148,6 +172,19 @@ def test_base64_has_one_form(data: bytes) -> None:
 def test_base64_with_stray_bits_or_characters(text: str) -> None:
     with pytest.raises(Malformed):
         decode_base64(text, "it")
+
+
+@given(st.text("AQgw/+9=\n-", max_size=9))
+def test_base64_is_what_an_encoder_would_write(text: str) -> None:
+    try:
+        expected = base64.b64decode(text, validate=True)
+    except ValueError:
+        expected = None
+    if expected is not None and base64.b64encode(expected).decode() == text:
+        assert decode_base64(text, "it") == expected
+    else:
+        with pytest.raises(Malformed):
+            decode_base64(text, "it")
 
 
 def test_a_key_id_is_always_derived() -> None:
