@@ -54,7 +54,11 @@ class ExaminerGone(Exception):
 
 
 class Examiner:
-    """The process. Ask for one bundle at a time; it works until the answer is wanted."""
+    """The process: asked for bundles, it answers in their order.
+
+    One thread may ask while another takes the answers. Whoever asks waits until the process has taken the bundle; what
+    it does not come to yet waits outside of it.
+    """
 
     def __init__(self) -> None:
         """Start it.
@@ -98,7 +102,7 @@ class Examiner:
             raise ExaminerGone(str(error)) from error
 
     def answer(self, signatures: Sequence[int]) -> list[Finding]:
-        """What was found about the entries asked for last.
+        """What was found about the first entries asked for that were not answered yet.
 
         Args:
             signatures: how many each entry has, 0 for one that is no envelope.

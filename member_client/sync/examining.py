@@ -28,7 +28,7 @@ Keys = Mapping[str, RegisteredKey]
 """By key id."""
 _Held = tuple[bytes, str, bytes]
 """Of a signature that holds: the public key, the payload's hash, the signature."""
-STRETCHES_ASKED_AHEAD = 8
+STRETCHES_BEGUN_AHEAD = 8
 _SIGNATURES_A_TASK = 64
 _TURN_SECONDS = 0.0003
 
@@ -70,27 +70,29 @@ class Examination:
     def examine_all(self, stretches: Iterator[Stretch], keys: Callable[[], Keys]) -> Generator[Examined]:
         """Examine one stretch after the other, by the keys that are known when it is drawn.
 
-        They are drawn, and the process is asked, in a thread of its own. What is left to do of a stretch when it is
-        asked for is done by whoever asks: two threads at it would only wait for each other.
+        They are drawn, and examined or sent to the process, in a thread of its own. What is left to do once the process
+        has answered is done by whoever wants the next one: with two threads at it, one always waits for the other.
         """
-        with closing(ahead(self._asked(stretches, keys), STRETCHES_ASKED_AHEAD)) as asked:
-            for stretch, known, examiner in asked:
-                yield self._answer(stretch, known, examiner)
+        with closing(ahead(self._begun(stretches, keys), STRETCHES_BEGUN_AHEAD)) as begun:
+            for one in begun:
+                yield one if isinstance(one, Examined) else self._answer(*one)
 
-    def _asked(
+    def _begun(
         self, stretches: Iterator[Stretch], keys: Callable[[], Keys]
-    ) -> Iterator[tuple[Stretch, Keys, Examiner | None]]:
+    ) -> Iterator[Examined | tuple[Stretch, Keys, Examiner]]:
         for stretch in stretches:
             known, examiner = keys(), self._examiner
-            if examiner is not None:
-                try:
-                    examiner.ask(stretch.entries, (key.public_key.raw for key in known.values()))
-                except ExaminerGone:
-                    self._examiner = examiner = None  # the work is done here, and comes to the same
+            if examiner is None:
+                yield self.examine(stretch, known)
+                continue
+            try:
+                examiner.ask(stretch.entries, (key.public_key.raw for key in known.values()))
+            except ExaminerGone:
+                self._examiner = None  # the work is done here, and comes to the same
             yield stretch, known, examiner
 
-    def _answer(self, stretch: Stretch, keys: Keys, examiner: Examiner | None) -> Examined:
-        if examiner is None or self._examiner is None:
+    def _answer(self, stretch: Stretch, keys: Keys, examiner: Examiner) -> Examined:
+        if self._examiner is None:
             return self.examine(stretch, keys)
         parsed = [_parse(entry) for entry in stretch.entries]
         try:
