@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -19,17 +20,7 @@ class LoadedWhenAsked(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
-            module, _, attribute = self._where[name].partition(":")
-            found = getattr(import_module(f"member_client.cli.{module}"), attribute)
-            around = typer.Typer(add_completion=False, rich_markup_mode=None)
-            around.callback()(_group)
-            if isinstance(found, typer.Typer) and [one.name for one in found.registered_commands] == [name]:
-                around.registered_commands.extend(found.registered_commands)  # a command with a class of its own
-            elif isinstance(found, typer.Typer):
-                around.add_typer(found, name=name)
-            else:
-                around.command(name)(found)
-            self._loaded[name] = typer.main.get_group(around).commands[name]
+            self._loaded[name] = _load(name, self._where[name])
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -43,6 +34,22 @@ class LoadedWhenAsked(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._where)
+
+
+@cache
+def _load(name: str, where: str) -> Any:
+    """The command, made once a process: Typer takes some milliseconds for each, and nothing of a run is kept in it."""
+    module, _, attribute = where.partition(":")
+    found = getattr(import_module(f"member_client.cli.{module}"), attribute)
+    around = typer.Typer(add_completion=False, rich_markup_mode=None)
+    around.callback()(_group)
+    if isinstance(found, typer.Typer) and [one.name for one in found.registered_commands] == [name]:
+        around.registered_commands.extend(found.registered_commands)  # a command with a class of its own
+    elif isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+    else:
+        around.command(name)(found)
+    return typer.main.get_group(around).commands[name]
 
 
 def _group() -> None:
