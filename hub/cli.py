@@ -16,7 +16,6 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from hub import backup_commands
-from hub.app import create_app
 from hub.check import Check
 from hub.command_line import (
     AsJson,
@@ -34,7 +33,6 @@ from hub.database.connections import make_command_engine
 from hub.errors import DatabaseUnreachable, HubError
 from hub.identity import HubIdentity, further_pairs, make_further
 from hub.logs import configure
-from hub.serving import HubServer, listen, url_of
 from hub.settings import read_settings
 from sharing_protocol.errors import Malformed
 from sharing_protocol.fingerprints import parse_fingerprint
@@ -88,6 +86,9 @@ def serve(
     config: ConfigFile = None,
 ) -> None:
     """Run the hub until it is interrupted. The first start makes its keys and its database."""
+    from hub.app import create_app  # the web server takes a second to load, and no other command has one
+    from hub.serving import HubServer, listen, url_of
+
     settings = read_settings(home, config, host=host, port=port, database_url=database_url, public_url=public_url)
     configure(settings.log_level)
     identity = HubIdentity.load_or_make(home, origin)

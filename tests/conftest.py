@@ -55,7 +55,7 @@ def new_database(postgres: str) -> Callable[[], str]:
     def make() -> str:
         name = f"hub_{next(_numbers)}"
         with _maintenance(postgres) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY".encode())
         return _database_url(postgres, name)
 
     return make

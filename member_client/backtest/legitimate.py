@@ -6,10 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from member_client.detection.parquet_rows import is_parquet
+from member_client.detection.request_logs import is_parquet
 from member_client.errors import InvalidInput
 
 ACCOUNT = "account.id"
@@ -32,8 +29,8 @@ def read_legitimate(written: str) -> frozenset[str]:
         accounts = frozenset(_accounts(path, column))
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}", "check the name given to --legitimate") from error
-    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}", "give UTF-8 text, CSV or Parquet") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from error
     if not accounts:
         raise InvalidInput(f"{path} names no account", "write one account id a line, or name a column: FILE:COLUMN")
     return accounts
@@ -49,10 +46,7 @@ def _split(written: str) -> tuple[Path, str]:
 
 def _accounts(path: Path, column: str) -> Iterator[str]:
     if is_parquet(str(path)):
-        with pq.ParquetFile(path) as table:
-            wanted = _check_column(path, column, table.schema_arrow.names)
-            for batch in table.iter_batches(columns=[wanted]):
-                yield from _named(batch.column(0).to_pylist())
+        yield from _accounts_in_parquet(path, column)
     elif column or path.suffix.lower() == ".csv":
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
@@ -61,6 +55,23 @@ def _accounts(path: Path, column: str) -> Iterator[str]:
     else:
         with path.open(encoding="utf-8-sig") as file:
             yield from _named(line.strip() for line in file)
+
+
+def _accounts_in_parquet(path: Path, column: str) -> Iterator[str]:
+    import pyarrow as pa  # it takes long to load, and every command about decisions loads this module
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as table:
+            wanted = _check_column(path, column, table.schema_arrow.names)
+            for batch in table.iter_batches(columns=[wanted]):
+                yield from _named(batch.column(0).to_pylist())
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidInput:
+    return InvalidInput(f"{path} cannot be read: {error}", "give UTF-8 text, CSV or Parquet")
 
 
 def _check_column(path: Path, column: str, names: Iterable[str]) -> str:

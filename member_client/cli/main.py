@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator, MutableMapping
-from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from member_client.cli.loading import LoadedWhenAsked
 from member_client.errors import ClientError, InvalidInput
 from sharing_protocol.errors import ProtocolError
 
@@ -56,45 +55,10 @@ _COMMANDS = {
 """Where the commands and the groups of commands are, in the order of the help."""
 
 
-class _Commands(MutableMapping[str, Any]):
-    """The commands by name, of which only those that somebody asks for are loaded: a run uses one of them."""
-
-    def __init__(self) -> None:
-        self._where = dict(_COMMANDS)
-        self._loaded: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            module, _, attribute = self._where[name].partition(":")
-            found = getattr(import_module(f"member_client.cli.{module}"), attribute)
-            around = typer.Typer(add_completion=False, rich_markup_mode=None)
-            around.callback()(_root)
-            if isinstance(found, typer.Typer) and [one.name for one in found.registered_commands] == [name]:
-                around.registered_commands.extend(found.registered_commands)  # a command with a class of its own
-            elif isinstance(found, typer.Typer):
-                around.add_typer(found, name=name)
-            else:
-                around.command(name)(found)
-            self._loaded[name] = typer.main.get_group(around).commands[name]
-        return self._loaded[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._where[name], self._loaded[name] = "", command
-
-    def __delitem__(self, name: str) -> None:
-        del self._where[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-
 class _Program(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = _Commands()
+        self.commands = LoadedWhenAsked(_COMMANDS)
 
 
 app = typer.Typer(

@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import duckdb
-
-from member_client.detection.canonical import CLOSED
-from member_client.detection.in_force import NotRunnable, RunnablePattern
 from member_client.detection.request_logs import Place
 from member_client.errors import InvalidInput
-from sharing_protocol.pattern_logic import MatchedWindow
+
+if TYPE_CHECKING:  # commands that only read summaries need no DuckDB
+    from member_client.detection.in_force import RunnablePattern
+    from sharing_protocol.pattern_logic import MatchedWindow
 
 FORMAT = 1
 SAMPLES = 5
@@ -64,6 +63,16 @@ class Owner:
     account: str
     organisations: tuple[str, ...]
     addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunnable:
+    """A pattern that was left out, and why."""
+
+    id: str
+    version: int
+    title: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -259,6 +268,10 @@ def to_parquet(lines: Path, target: Path) -> None:
     Raises:
         InvalidInput: it cannot be written.
     """
+    import duckdb  # see above
+
+    from member_client.detection.canonical import CLOSED
+
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _PARQUET.items())
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     place = "'" + str(draft).replace("'", "''") + "'"

@@ -10,6 +10,7 @@ from threading import Lock
 import duckdb
 
 from member_client.detection.canonical import CLOSED, keep_from_files, sql_type
+from member_client.detection.findings import NotRunnable
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import CompiledPattern, Unsupported, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
@@ -49,16 +50,6 @@ class RunnablePattern:
             Unsupported: DuckDB cannot say exactly what it means.
         """
         return _compiled(self.logic)
-
-
-@dataclass(frozen=True, slots=True)
-class NotRunnable:
-    """A pattern that was left out, and why."""
-
-    id: str
-    version: int
-    title: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,11 @@ from member_client.detection.canonical import (
     sql_type,
 )
 from member_client.detection.log_settings import UNITS, Column
-from member_client.detection.request_logs import STDIN, BrokenRow, Place, first_bytes
+from member_client.detection.request_logs import BrokenRow, Place
 from member_client.detection.rows import template_of
 from member_client.detection.unreadable import Readability
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Field, FieldType
 
-_MAGIC = b"PAR1"
 _MOST_ROWS = 131_072
 _BATCH_BYTES = 64 * 1024 * 1024
 _EARLIEST_SECOND = -62_135_596_800  # as `events.parse_time` has them
@@ -38,11 +37,6 @@ _LATEST_SECOND = 253_402_300_800
 
 # RFC 3339 in groups: date, time, fraction, sign, hours and minutes of the offset; as `events.parse_time` has it.
 _RFC_3339 = r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(?:[Zz]|([+-])(\d\d):(\d\d))"
-
-
-def is_parquet(file: str) -> bool:
-    """Whether the file begins as Parquet does."""
-    return file != STDIN and first_bytes(file) == _MAGIC
 
 
 def parquet_batches(

@@ -19,13 +19,14 @@ from member_client.detection import otlp_rows
 from member_client.detection.canonical import BatchBuilder
 from member_client.detection.csv_rows import csv_rows
 from member_client.detection.log_settings import Column
-from member_client.detection.parquet_rows import is_parquet, parquet_batches
+from member_client.detection.parquet_rows import parquet_batches
 from member_client.detection.request_logs import (
     BrokenRow,
     Place,
     Progress,
     bytes_read,
     is_compressed,
+    is_parquet,
     numbered,
     opened,
     why_not_json,

@@ -29,6 +29,7 @@ STDIN = "-"
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_PARQUET = b"PAR1"
 _BUFFER = 1024 * 1024
 _MARK = b"\xef\xbb\xbf"
 _DAMAGED = (EOFError, OSError, zlib.error, zstandard.ZstdError)
@@ -168,6 +169,11 @@ def is_compressed(name: str) -> bool:
     """
     start = first_bytes(name)
     return start.startswith(_GZIP) or start == _ZSTD
+
+
+def is_parquet(name: str) -> bool:
+    """Whether the file begins as Parquet does."""
+    return name != STDIN and first_bytes(name) == _PARQUET
 
 
 def first_bytes(name: str) -> bytes:

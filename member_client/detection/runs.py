@@ -16,8 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from member_client.detection.findings import FORMAT, Counter, Moment, Summary, Tally
-from member_client.detection.in_force import NotRunnable
+from member_client.detection.findings import FORMAT, Counter, Moment, NotRunnable, Summary, Tally
 from member_client.detection.request_logs import Place
 from member_client.errors import InvalidInput
 from member_client.home import Home, write_privately

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
 from member_client.detection.engine import Coverage, firing, request_finding
-from member_client.detection.findings import SAMPLES, WHOSE, Finding, Moment, shown_time
+from member_client.detection.findings import SAMPLES, WHOSE, Finding, Moment, NotRunnable, shown_time
 from member_client.detection.hits import NumberedRule, fields_kept
-from member_client.detection.in_force import NotRunnable, RunnablePattern, Selection
+from member_client.detection.in_force import RunnablePattern, Selection
 from member_client.detection.literals import Required, required
 from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken

@@ -28,9 +28,9 @@ import duckdb
 import pyarrow as pa
 
 from member_client.detection.canonical import CLOSED, keep_from_files, request_fields, sql_type
-from member_client.detection.parquet_rows import is_parquet, quoted
+from member_client.detection.parquet_rows import quoted
 from member_client.detection.reading import Position
-from member_client.detection.request_logs import BrokenRow, is_compressed, numbered, opened
+from member_client.detection.request_logs import BrokenRow, is_compressed, is_parquet, numbered, opened
 from member_client.errors import InvalidInput
 
 SCHEMA = 1

@@ -71,7 +71,9 @@ def _become(order: dict[str, Any], output: int, errors: int) -> None:
 
 
 def _obey() -> None:
-    import hub.database.embedded  # noqa: F401 - the commands import it when they need it
+    import hub.app
+    import hub.database.embedded
+    import hub.serving  # noqa: F401 - the commands import them when they need them
     from hub.cli import main
 
     for line in sys.stdin:

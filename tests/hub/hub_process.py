@@ -159,6 +159,7 @@ def hub_processes(home: Path, database_url: str | None = None, count: int = 1) -
 
 _AT_ONCE = """
 import os, sys
+import hub.app, hub.serving
 from hub.cli import main
 count, home, *options = sys.argv[1:]
 for number in range(int(count)):
