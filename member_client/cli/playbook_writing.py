@@ -14,14 +14,17 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_publishing import (
     DryRunOption,
     NoSyncOption,
+    YesOption,
     bring_up_to_date,
+    confirm_publication,
     handling_options,
     report_published,
+    show_first,
 )
 from member_client.cli.pattern_writing import INVALID, now, report_issues
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
-from member_client.patterns.submission import own_newest, withdraw_record
+from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
 from member_client.playbooks import library
 from member_client.playbooks.outline import outline, playbook_file, term
 from member_client.playbooks.playbook_file import Reading, WrittenPlaybook, read
@@ -88,15 +91,18 @@ def lint_files(
 def submit(
     file: FileArgument,
     dry_run: DryRunOption = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a playbook file as a new playbook. Running it again after a lost answer makes no second record."""
+    """Publish a playbook file as a new playbook. Running it again after a lost answer makes no second record.
+
+    What will be published is shown first, whole.
+    """
     session = open_session(home)
     playbook = _to_publish(file, session)
-    if dry_run:
-        _report_dry_run(playbook, as_json)
+    if not _may_publish_file(playbook, dry_run, yes, as_json):
         return
     bring_up_to_date(session, no_sync, as_json)
     report_published(submit_playbook(session, playbook), session, as_json)
@@ -106,19 +112,21 @@ def revise(
     record_id: IdArgument,
     file: FileArgument,
     dry_run: DryRunOption = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a playbook file as the next version of one of your playbooks."""
+    """Publish a playbook file as the next version of one of your playbooks.
+
+    What will be published is shown first, whole.
+    """
     session = open_session(home)
     playbook = _to_publish(file, session)
     bring_up_to_date(session, no_sync or dry_run, as_json)
-    if dry_run:
-        own_newest(session, record_id, "playbook")
-        _report_dry_run(playbook, as_json)
-        return
-    report_published(revise_playbook(session, record_id, playbook), session, as_json)
+    own_newest(session, record_id, "playbook")
+    if _may_publish_file(playbook, dry_run, yes, as_json):
+        report_published(revise_playbook(session, record_id, playbook), session, as_json)
 
 
 def withdraw(
@@ -128,15 +136,29 @@ def withdraw(
     valid_until: Annotated[
         str, typer.Option("--valid-until", help="A day; by default a year from now.", metavar="DAY")
     ] = "",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Withdraw one of your playbooks: it stays in the log, and is in force nowhere after the next sync."""
+    """Withdraw one of your playbooks: it stays in the log, and is in force nowhere after the next sync.
+
+    What will be published is shown first, whole.
+    """
     session = open_session(home)
-    bring_up_to_date(session, no_sync, as_json)
+    bring_up_to_date(session, no_sync or dry_run, as_json)
+    newest = own_newest(session, record_id, "playbook")
     handling = handling_options(marking, "", "", valid_until)
-    report_published(withdraw_record(session, record_id, reason, handling, "playbook"), session, as_json)
+    body = withdrawal_body(session, newest, reason, handling)
+    if not as_json:
+        show_first([(f"withdrawal of {newest.title}", body)])
+    elif dry_run:
+        output.print_json(body)
+    if dry_run:
+        return
+    confirm_publication(1, yes, as_json)
+    report_published(withdraw_record(session, newest.id, reason, handling, "playbook"), session, as_json)
 
 
 def list_playbooks(
@@ -244,11 +266,17 @@ def _usable(reading: Reading) -> WrittenPlaybook:
     return reading.playbook
 
 
-def _report_dry_run(playbook: WrittenPlaybook, as_json: bool) -> None:
-    if as_json:
-        output.print_json({"file": playbook.file, "body": playbook.content.model_dump(mode="json")})
-    else:
-        say(f"{playbook.file}: {playbook.content.title!r} would be published; nothing was sent", "green")
+def _may_publish_file(playbook: WrittenPlaybook, dry_run: bool, yes: bool, as_json: bool) -> bool:
+    """Show what a file says, whole, and ask; False if this was to try it only."""
+    body = playbook.content.model_dump(mode="json")
+    if not as_json:
+        show_first([(playbook.content.title, body)])
+        say("The CACAO document gets its own ids and dates when it is signed.")
+    elif dry_run:
+        output.print_json({"file": playbook.file, "body": body})
+    if not dry_run:
+        confirm_publication(1, yes, as_json)
+    return not dry_run
 
 
 def _linted(reading: Reading) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def answer_together(aurora: Desk, boreal: Desk, pattern: str, pager: WebServer) 
     """An incident by a published protocol; Boreal's pager is told when its level rises."""
     aurora("stillwatch playbook new --from three-level-escalation -o protocol.yaml")
     aurora("stillwatch playbook lint protocol.yaml")
-    aurora("stillwatch playbook submit protocol.yaml")
+    aurora("stillwatch playbook submit protocol.yaml", "--yes")
     aurora("stillwatch sync")
     (protocol,) = (one["id"] for one in aurora.ask("playbook", "list"))
     aurora(
