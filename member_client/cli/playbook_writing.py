@@ -26,6 +26,7 @@ from member_client.errors import InvalidInput
 from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
 from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
 from member_client.playbooks import library
+from member_client.playbooks.leftovers import left_as_shipped
 from member_client.playbooks.outline import outline, playbook_file, term
 from member_client.playbooks.playbook_file import Reading, WrittenPlaybook, read
 from member_client.playbooks.submission import playbook_of, revise_playbook, submit_playbook
@@ -75,14 +76,21 @@ def lint_files(
     files: Annotated[list[Path], typer.Argument(help="Playbook files.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Say everything that is wrong with playbook files: file, line, what, how to mend. Exits 2 if anything is."""
+    """Say everything that is wrong with playbook files: file, line, what, how to mend. Exits 2 if anything is.
+
+    A template or starter that nobody has edited is warned of.
+    """
     readings = [read(file, now()) for file in files]
     if as_json:
         output.print_json([_linted(reading) for reading in readings])
     else:
         for reading in readings:
             report_issues(reading.issues)
-            if reading.playbook is not None:
+            if reading.playbook is None:
+                continue
+            if left := left_as_shipped(reading.playbook, now()):
+                output.warn(f"{reading.file}: `submit` will refuse it: {left}")
+            else:
                 say(f"{reading.file}: nothing to mend", "green")
     if any(reading.issues for reading in readings):
         raise typer.Exit(INVALID)
@@ -251,8 +259,9 @@ def _to_publish(file: Path, session: Session) -> WrittenPlaybook:
     reading = read(file, session.now)
     report_issues(reading.issues)
     playbook = _usable(reading)
-    if playbook.content.title.startswith(library.TEMPLATE_TITLE):
-        raise InvalidInput(f"{file} still has the template's title", "say what your own playbook is for")
+    if left := left_as_shipped(playbook, session.now):
+        what, _, mend = left.partition(": ")
+        raise InvalidInput(f"{file} cannot be published: {what}", mend)
     return playbook
 
 
@@ -284,7 +293,8 @@ def _linted(reading: Reading) -> dict[str, Any]:
         {"line": one.line, "column": one.column, "what": one.what, "mend": one.mend, "code": one.code}
         for one in reading.issues
     ]
-    return {"file": reading.file, "ok": not issues, "issues": issues}
+    left = left_as_shipped(reading.playbook, now()) if reading.playbook is not None else ""
+    return {"file": reading.file, "ok": not issues, "issues": issues, "warnings": [left] if left else []}
 
 
 def _listed_document(item: Listed) -> dict[str, Any]:

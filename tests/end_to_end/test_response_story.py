@@ -250,6 +250,8 @@ def hear_of_it(lab: Desk, pattern: str) -> None:
 def answer_together(aurora: Desk, boreal: Desk, pattern: str, pager: WebServer) -> str:
     """An incident by a published protocol; Boreal's pager is told when its level rises."""
     aurora("stillwatch playbook new --from three-level-escalation -o protocol.yaml")
+    file = aurora.folder / "protocol.yaml"
+    file.write_text(file.read_text().replace("title: Watch, coordinate, refer", "title: Three levels among three labs"))
     aurora("stillwatch playbook lint protocol.yaml")
     aurora("stillwatch playbook submit protocol.yaml", "--yes")
     aurora("stillwatch sync")
@@ -304,6 +306,7 @@ def refer(lab: Desk, incident: str) -> Path:
     lab("stillwatch referral criteria new -o criteria.yaml")
     file = lab.folder / "criteria.yaml"
     changes = {"Example: organised": "Organised", "at_least: 100": "at_least: 20"}
+    changes |= {"The country of the lab that refers": "Utopia", "or on trade secrets": "section 5"}
     changes["    at_least: 3\n    required: true"] = "    at_least: 3\n    required: false"
     text = file.read_text()
     for old, new in changes.items():

@@ -64,6 +64,20 @@ def test_new_writes_a_template_that_lint_accepts_and_submit_does_not(
     assert "the template's title" in aurora.run("playbook", "submit", str(file), code=2)
 
 
+@pytest.mark.parametrize("name", library.starter_names())
+def test_a_starter_that_nobody_edited_is_warned_of_and_not_published(name: str, tmp_path: Path, aurora: Client) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(library.starter(name).replace("valid_for_days: 365", "valid_for_days: 30"))
+    aurora._capsys.readouterr()
+    assert run(["playbook", "lint", str(file)]) == 0
+    assert f"the starter {name}, unchanged" in aurora._capsys.readouterr().err
+    assert f"the starter {name}, unchanged" in aurora.run("playbook", "submit", str(file), "--yes", code=2)
+    file.write_text(file.read_text().replace("due_within: 1 d", "due_within: 2 d"))
+    assert run(["playbook", "lint", str(file), "--json"]) == 0
+    assert json.loads(aurora._capsys.readouterr().out)[0]["warnings"] == []
+    assert '"workflow": {' in aurora.run("playbook", "submit", str(file), "--dry-run")
+
+
 def errors_of(client: Client, *arguments: str) -> str:
     client._capsys.readouterr()
     assert run([*arguments]) == 2
@@ -89,6 +103,9 @@ def test_lint_exits_2_and_prints_file_and_line(tmp_path: Path, capsys: pytest.Ca
     assert run(["playbook", "lint", str(file), "--json"]) == 2
     (linted,) = json.loads(capsys.readouterr().out)
     assert (linted["ok"], linted["issues"][0]["line"]) == (False, 24)
+    file.write_text("# nothing yet\n")
+    assert run(["playbook", "lint", str(file)]) == 2
+    assert "start from `stillwatch playbook new`" in capsys.readouterr().err
     assert run(["playbook", "show", str(file)]) == 2
     assert run(["playbook", "show", str(tmp_path / "none.yaml")]) == 2
 
