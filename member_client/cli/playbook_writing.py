@@ -114,6 +114,8 @@ def submit(
         return
     bring_up_to_date(session, no_sync, as_json)
     report_published(submit_playbook(session, playbook), session, as_json)
+    if not as_json:
+        say("  `stillwatch playbook list` shows it after the next `stillwatch sync`")
 
 
 def revise(

@@ -318,7 +318,10 @@ def refer(lab: Desk, incident: str) -> Path:
     lab("stillwatch sync")
     (criteria,) = (one["id"] for one in lab.ask("referral", "criteria", "list"))
     found = lab(
-        "stillwatch referral build INCIDENT --criteria CRITERIA --dry-run", INCIDENT=incident, CRITERIA=criteria
+        "stillwatch referral build INCIDENT --criteria CRITERIA --dry-run",
+        code=2,
+        INCIDENT=incident,
+        CRITERIA=criteria,
     )
     assert "met      seen by several labs [labs]: 2 of at least 2" in found
     assert "NOT MET  goes on for days [days]: 1 of at least 3 (not required)" in found

@@ -297,6 +297,8 @@ def test_a_lab_does_not_stand_for_what_it_disputes(case: Case) -> None:
     assert "first revise the opinion" in case.reader.run(*again, code=2)
     assert "first revise the opinion" in case.reader.run(*again[:-1], "--dry-run", code=2)
     case.reader.run("endorse", case.pattern, "--version", "1", "--yes")  # another version is another matter
+    wrong = case.reader.run("opinion", "give", case.pattern, "--verdict", "wrong", "--yes", code=2)
+    assert "Invalid value for '--verdict': 'wrong' is not one of 'confirm', 'false_positive', 'needs_work'" in wrong
     confirm = ("opinion", "give", case.pattern, "--verdict", "confirm", "--yes")
     assert "endorses" not in case.reader.run(*confirm)
     case.reader.run("sync")

@@ -182,7 +182,9 @@ def test_what_other_labs_will_read_of_a_playbook_is_shown_whole_and_asked_for(
     type_in(monkeypatch, "n")
     assert "nothing was published" in aurora.run("playbook", "submit", str(file), code=2)
     type_in(monkeypatch, "y")
-    assert "logged at index" in aurora.run("playbook", "submit", str(file))
+    said = aurora.run("playbook", "submit", str(file))
+    assert "logged at index" in said
+    assert "after the next `stillwatch sync`" in said
     aurora.run("sync")
     (listed,) = [one for one in aurora.json("playbook", "list") if one["title"] == title]
 
