@@ -19,6 +19,7 @@ from sharing_protocol.campaigns import LEAST_LABS, Campaign, campaigns
 from sharing_protocol.feedback import Feedback, Said, Voice, feedback, why_not_counted
 from sharing_protocol.membership import Status
 from sharing_protocol.statements import Endorsement, Incident, Opinion, RecordStatement, voice_id
+from sharing_protocol.statements.opinions import Verdict
 
 VoiceKind = Literal["opinion", "endorsement"]
 
@@ -99,12 +100,19 @@ def publish_opinion(session: Session, pattern: StoredVersion, body: dict[str, An
 
 
 def publish_endorsement(session: Session, pattern: StoredVersion, body: dict[str, Any]) -> Published:
-    """Stand for another lab's pattern version; see `publish_opinion`."""
+    """Stand for another lab's pattern version that this lab does not dispute; see `publish_opinion`."""
     return _publish(session, "endorsement", pattern, body)
 
 
+def own_voice(session: Session, kind: VoiceKind, pattern: StoredVersion) -> Opinion | Endorsement | None:
+    """What this lab says of a pattern version, if it counts."""
+    own = _voice(session, kind, pattern)
+    said = (one for one in voices(session, kind, pattern.id) if one.version.id == own and one.state == "active")
+    return next((one.statement for one in said), None)
+
+
 def check_may_speak(session: Session, kind: VoiceKind, pattern: StoredVersion) -> None:
-    """See that this lab can still say something of a pattern version.
+    """See that this lab can still say something of a pattern version, and does not stand for what it disputes.
 
     Raises:
         InvalidInput: see `publish_opinion`.
@@ -117,6 +125,12 @@ def check_may_speak(session: Session, kind: VoiceKind, pattern: StoredVersion) -
         raise InvalidInput(
             f"your lab withdrew its {kind} of version {pattern.version}, and that is final",
             "speak of a later version; to change your mind, revise instead of withdrawing",
+        )
+    opinion = own_voice(session, "opinion", pattern) if kind == "endorsement" else None
+    if isinstance(opinion, Opinion) and opinion.body.verdict is Verdict.FALSE_POSITIVE:
+        raise InvalidInput(
+            f"your lab disputes {pattern.id} version {pattern.version}: nobody stands for what it disputes",
+            "first revise the opinion (`stillwatch opinion give`), or withdraw it (`stillwatch opinion withdraw`)",
         )
 
 

@@ -175,6 +175,8 @@ def approve(
     if as_json:
         output.print_json(found)
         return
+    if not name:
+        say_line(f"approved as {who}, the system's user; --as gives another name")
     for one in found:
         missing = max(0, one["needs_approvals"] - len(one["approved_by"]))
         again = "" if one["newly_approved"] else f" (by {who} before)"
@@ -182,6 +184,11 @@ def approve(
         if one["waiting"] and not missing:
             wait += f", but {len(one['waiting']):,} of {len(one['accounts']):,} accounts still wait for approval"
         say_line(f"{_short(one['id'])} approved{again}{wait}")
+        if missing or one["in_effect"] == one["action"]:
+            continue
+        standing = policy.standings.get(one["pattern_entry"])
+        for why in (*one["held_by"], *(standing.held_by if standing else ())):
+            say_line(f"  {why}")
 
 
 @app.command()

@@ -60,6 +60,14 @@ class _Program(TyperGroup):
         super().__init__(**settings)
         self.commands = LoadedWhenAsked(_COMMANDS)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # What reads options names the kind of its own exception first, which tells a user nothing.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 app = typer.Typer(
     name="stillwatch",

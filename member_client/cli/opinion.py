@@ -87,6 +87,12 @@ def give(
     chosen = choose(resolve(session.store, pattern), version)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     said = {"verdict": verdict.value, "measured": measured, "comment": comment or None}
+    if verdict is Verdict.FALSE_POSITIVE and voices.own_voice(session, "endorsement", chosen) is not None:
+        which = f"{short_id(chosen.id)} --version {chosen.version}"
+        output.warn(
+            "your lab endorses this very version: take that back too, with "
+            f"`stillwatch endorse {which} --withdraw --reason …`"
+        )
     _publish(session, "opinion", chosen, voices.voice_body(session, chosen, said, handling), dry_run, yes, as_json)
 
 

@@ -14,15 +14,19 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_publishing import (
     DryRunOption,
     NoSyncOption,
+    YesOption,
     bring_up_to_date,
+    confirm_publication,
     handling_options,
     report_published,
+    show_first,
 )
 from member_client.cli.pattern_writing import INVALID, now, report_issues
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
-from member_client.patterns.submission import own_newest, withdraw_record
+from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
 from member_client.playbooks import library
+from member_client.playbooks.leftovers import left_as_shipped
 from member_client.playbooks.outline import outline, playbook_file, term
 from member_client.playbooks.playbook_file import Reading, WrittenPlaybook, read
 from member_client.playbooks.submission import playbook_of, revise_playbook, submit_playbook
@@ -72,14 +76,21 @@ def lint_files(
     files: Annotated[list[Path], typer.Argument(help="Playbook files.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Say everything that is wrong with playbook files: file, line, what, how to mend. Exits 2 if anything is."""
+    """Say everything that is wrong with playbook files: file, line, what, how to mend. Exits 2 if anything is.
+
+    A template or starter that nobody has edited is warned of.
+    """
     readings = [read(file, now()) for file in files]
     if as_json:
         output.print_json([_linted(reading) for reading in readings])
     else:
         for reading in readings:
             report_issues(reading.issues)
-            if reading.playbook is not None:
+            if reading.playbook is None:
+                continue
+            if left := left_as_shipped(reading.playbook, now()):
+                output.warn(f"{reading.file}: `submit` will refuse it: {left}")
+            else:
                 say(f"{reading.file}: nothing to mend", "green")
     if any(reading.issues for reading in readings):
         raise typer.Exit(INVALID)
@@ -88,37 +99,44 @@ def lint_files(
 def submit(
     file: FileArgument,
     dry_run: DryRunOption = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a playbook file as a new playbook. Running it again after a lost answer makes no second record."""
+    """Publish a playbook file as a new playbook. Running it again after a lost answer makes no second record.
+
+    What will be published is shown first, whole.
+    """
     session = open_session(home)
     playbook = _to_publish(file, session)
-    if dry_run:
-        _report_dry_run(playbook, as_json)
+    if not _may_publish_file(playbook, dry_run, yes, as_json):
         return
     bring_up_to_date(session, no_sync, as_json)
     report_published(submit_playbook(session, playbook), session, as_json)
+    if not as_json:
+        say("  `stillwatch playbook list` shows it after the next `stillwatch sync`")
 
 
 def revise(
     record_id: IdArgument,
     file: FileArgument,
     dry_run: DryRunOption = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a playbook file as the next version of one of your playbooks."""
+    """Publish a playbook file as the next version of one of your playbooks.
+
+    What will be published is shown first, whole.
+    """
     session = open_session(home)
     playbook = _to_publish(file, session)
     bring_up_to_date(session, no_sync or dry_run, as_json)
-    if dry_run:
-        own_newest(session, record_id, "playbook")
-        _report_dry_run(playbook, as_json)
-        return
-    report_published(revise_playbook(session, record_id, playbook), session, as_json)
+    own_newest(session, record_id, "playbook")
+    if _may_publish_file(playbook, dry_run, yes, as_json):
+        report_published(revise_playbook(session, record_id, playbook), session, as_json)
 
 
 def withdraw(
@@ -128,15 +146,29 @@ def withdraw(
     valid_until: Annotated[
         str, typer.Option("--valid-until", help="A day; by default a year from now.", metavar="DAY")
     ] = "",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Withdraw one of your playbooks: it stays in the log, and is in force nowhere after the next sync."""
+    """Withdraw one of your playbooks: it stays in the log, and is in force nowhere after the next sync.
+
+    What will be published is shown first, whole.
+    """
     session = open_session(home)
-    bring_up_to_date(session, no_sync, as_json)
+    bring_up_to_date(session, no_sync or dry_run, as_json)
+    newest = own_newest(session, record_id, "playbook")
     handling = handling_options(marking, "", "", valid_until)
-    report_published(withdraw_record(session, record_id, reason, handling, "playbook"), session, as_json)
+    body = withdrawal_body(session, newest, reason, handling)
+    if not as_json:
+        show_first([(f"withdrawal of {newest.title}", body)])
+    elif dry_run:
+        output.print_json(body)
+    if dry_run:
+        return
+    confirm_publication(1, yes, as_json)
+    report_published(withdraw_record(session, newest.id, reason, handling, "playbook"), session, as_json)
 
 
 def list_playbooks(
@@ -229,8 +261,9 @@ def _to_publish(file: Path, session: Session) -> WrittenPlaybook:
     reading = read(file, session.now)
     report_issues(reading.issues)
     playbook = _usable(reading)
-    if playbook.content.title.startswith(library.TEMPLATE_TITLE):
-        raise InvalidInput(f"{file} still has the template's title", "say what your own playbook is for")
+    if left := left_as_shipped(playbook, session.now):
+        what, _, mend = left.partition(": ")
+        raise InvalidInput(f"{file} cannot be published: {what}", mend)
     return playbook
 
 
@@ -244,11 +277,17 @@ def _usable(reading: Reading) -> WrittenPlaybook:
     return reading.playbook
 
 
-def _report_dry_run(playbook: WrittenPlaybook, as_json: bool) -> None:
-    if as_json:
-        output.print_json({"file": playbook.file, "body": playbook.content.model_dump(mode="json")})
-    else:
-        say(f"{playbook.file}: {playbook.content.title!r} would be published; nothing was sent", "green")
+def _may_publish_file(playbook: WrittenPlaybook, dry_run: bool, yes: bool, as_json: bool) -> bool:
+    """Show what a file says, whole, and ask; False if this was to try it only."""
+    body = playbook.content.model_dump(mode="json")
+    if not as_json:
+        show_first([(playbook.content.title, body)])
+        say("The CACAO document gets its own ids and dates when it is signed.")
+    elif dry_run:
+        output.print_json({"file": playbook.file, "body": body})
+    if not dry_run:
+        confirm_publication(1, yes, as_json)
+    return not dry_run
 
 
 def _linted(reading: Reading) -> dict[str, Any]:
@@ -256,7 +295,8 @@ def _linted(reading: Reading) -> dict[str, Any]:
         {"line": one.line, "column": one.column, "what": one.what, "mend": one.mend, "code": one.code}
         for one in reading.issues
     ]
-    return {"file": reading.file, "ok": not issues, "issues": issues}
+    left = left_as_shipped(reading.playbook, now()) if reading.playbook is not None else ""
+    return {"file": reading.file, "ok": not issues, "issues": issues, "warnings": [left] if left else []}
 
 
 def _listed_document(item: Listed) -> dict[str, Any]:

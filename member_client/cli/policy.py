@@ -17,7 +17,7 @@ from member_client.lifecycle.climbing import is_named
 from member_client.lifecycle.policy import EVERYBODY, Policy
 from member_client.lifecycle.policy_file import Fault, PolicyRefused, read_file, read_policy, settings_of, template
 from member_client.lifecycle.reviewing import Reviewed, advance, opened, resume, review
-from member_client.lifecycle.standing import Reason, Stage
+from member_client.lifecycle.standing import Reason, Stage, Standing
 from member_client.patterns.finding import resolve, short_id
 from member_client.session import Session
 from sharing_protocol.statements.header import format_timestamp, show_hidden
@@ -223,13 +223,27 @@ def resume_pattern(
         raise InvalidInput("say which pattern, or --all", "`stillwatch policy list` shows what holds them")
     session = open_session(home)
     chosen = resolve(session.store, pattern)[-1].id if pattern is not None else ""
-    found = resume(session, read_policy(session.home), session.now, chosen)
+    policy = read_policy(session.home)
+    found = resume(session, policy, session.now, chosen)
+    held = {one.facts.entry: _still_held(one.standing) for one in review(session, policy, session.now)}
     if as_json:
-        output.print_json({"resumed": [one.id for one in found]})
+        still = {one.id: [_reason(reason) for reason in held[one.entry]] for one in found}
+        output.print_json({"resumed": [one.id for one in found], "held_by": still})
         return
     for one in found:
-        say(f"{one.title} ({short_id(one.id)}) may climb again; what it was wrong about until now is settled", "green")
-    if not found:
+        name = f"{one.title} ({short_id(one.id)})"
+        if not held[one.entry]:
+            say(f"{name} may climb again; what it was wrong about until now is settled", "green")
+            continue
+        say(f"{name} is taken up again, and what it was wrong about until now is settled; it is still held by:")
+        for reason in held[one.entry]:
+            output.warn(f"  {reason}")
+    with opened(session) as store:
+        stopped = store.stopped
+    if not found and stopped is not None:
+        output.warn(f"no pattern was halted; all is still stopped, by {stopped.by} on {_moment(stopped.at)}: "
+                    f"{stopped.why}; `stillwatch policy start` ends that")  # fmt: skip
+    elif not found:
         say("no pattern was halted; enforcement may go on", "green")
 
 
@@ -303,6 +317,15 @@ def _reason(one: Reason) -> dict[str, Any]:
     return {
         "line": one.line, "setting": one.setting, "holds": one.holds, "text": one.text, "needed_for": one.needed_for
     }  # fmt: skip
+
+
+def _still_held(standing: Standing) -> list[Reason]:
+    """What keeps a pattern from climbing, at any stage; not what each later stage takes its time for anyway."""
+    return [
+        one
+        for one in standing.reasons
+        if not one.holds and (one in standing.held_by or not one.setting.startswith((Stage.SHADOW, Stage.FLAG)))
+    ]
 
 
 def _stage(found: Reviewed) -> str:

@@ -22,7 +22,7 @@ from member_client.referral.verifying import VerifiedPackage
 from member_client.referral.verifying import verify as check_package
 from member_client.session import Session
 from sharing_protocol.errors import Malformed, Unproven
-from sharing_protocol.referral import Finding
+from sharing_protocol.referral import Finding, unmet
 from sharing_protocol.statements.header import format_timestamp
 
 app = typer.Typer(help="Show an authority what several labs saw, in one file that proves it.", no_args_is_help=True)
@@ -58,7 +58,7 @@ def build(
 ) -> None:
     """Hold an incident against referral criteria, and build the package: one ZIP. Nothing is sent.
 
-    Exits 2 and builds nothing if a required criterion is not met, unless --despite says why.
+    Exits 2 and builds nothing if a required criterion is not met, unless --despite says why; with --dry-run too.
     """
     from member_client.referral import building, selecting
     from member_client.referral.criteria import find
@@ -76,6 +76,8 @@ def build(
     document: dict[str, Any] = {"incident": found, "criteria": version.id, "findings": _findings(telling.findings)}
     if dry_run:
         _report(document | {"built": False}, as_json, "Nothing was built.")
+        if not despite and unmet(telling.findings):
+            raise typer.Exit(InvalidInput.exit_code)
         return
     built = building.build(session, selection, telling)
     path = out or Path(f"referral-{found.partition('--')[2][:8]}.zip")

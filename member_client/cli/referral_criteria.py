@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +12,18 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.cli.pattern_publishing import (
     DryRunOption,
     NoSyncOption,
+    YesOption,
     bring_up_to_date,
+    confirm_publication,
     published_document,
     say_published,
+    show_first,
 )
 from member_client.cli.pattern_writing import now, report_issues
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import short_id
 from member_client.referral import criteria
-from member_client.referral.criteria_file import TEMPLATE_TITLE, WrittenCriteria, read, starter
+from member_client.referral.criteria_file import WrittenCriteria, read, starter
 
 app = typer.Typer(help="When a lab may turn to an authority, and with what.", no_args_is_help=True)
 
@@ -81,24 +83,21 @@ def submit(
     file: FileArgument,
     revise: Annotated[str, typer.Option(help="Publish it as the next version of these.", metavar="ID")] = "",
     dry_run: DryRunOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     no_sync: NoSyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish criteria, signed, for every member to read and use."""
+    """Publish criteria, signed, for every member to read and use. What will be published is shown first, whole."""
     session = open_session(home)
     written = _written(file)
+    if not as_json:
+        show_first([(written.content.title, written.body)])
+    elif dry_run:
+        output.print_json({"file": str(file), "body": written.body})
     if dry_run:
-        if as_json:
-            output.print_json({"file": str(file), "body": written.body})
-        else:
-            say(f"{file}: {written.content.title!r} would be published; nothing was sent", "green")
         return
-    if not yes and (as_json or not sys.stdin.isatty()):
-        raise InvalidInput("nothing was published: nobody confirmed it", "look at --dry-run, then pass --yes")
-    if not yes and not typer.confirm(f"Publish {written.content.title!r} to all members?"):
-        raise InvalidInput("nothing was published")
+    confirm_publication(1, yes, as_json)
     bring_up_to_date(session, no_sync, as_json)
     published = criteria.submit(session, written, revise)
     if as_json:
@@ -162,6 +161,4 @@ def _written(file: Path) -> WrittenCriteria:
     if reading.criteria is None:
         hint = f"see `stillwatch referral criteria lint {file}`"
         raise InvalidInput(f"{file} has {len(reading.issues)} thing(s) to mend", hint)
-    if reading.criteria.content.title.startswith(TEMPLATE_TITLE):
-        raise InvalidInput(f"{file} still has the starter's title", "say what your own criteria are for")
     return reading.criteria

@@ -114,11 +114,16 @@ def withdraw_record(
     def write() -> RecordStatement:
         if newest.withdrawn_at is not None:
             raise InvalidInput(f"{newest.id} was withdrawn before, at index {newest.withdrawn_at}")
-        reference = {"id": newest.id, "version": newest.version, "entry": newest.entry}
-        body = handling_of(session, newest) | handling | {"record": reference, "reason": reason}
+        body = withdrawal_body(session, newest, reason, handling)
         return _record(first_version(session, "withdrawal", author_of(session), session.now), "withdrawal", body)
 
     return deliver(session, ("withdraw", newest.entry, reason, *sorted(handling.values())), write)
+
+
+def withdrawal_body(session: Session, newest: StoredVersion, reason: str, handling: dict[str, str]) -> dict[str, Any]:
+    """What `withdraw_record` publishes of a record's newest version."""
+    reference = {"id": newest.id, "version": newest.version, "entry": newest.entry}
+    return handling_of(session, newest) | handling | {"record": reference, "reason": reason}
 
 
 def own_newest(session: Session, record_id: str, kind: str = "pattern") -> StoredVersion:

@@ -180,7 +180,8 @@ def read_bytes(data: bytes, name: str, now: datetime) -> Reading:
     try:
         document = parse(data)
     except BadYaml as bad:
-        issue = FileIssue(name, bad.position.line, bad.position.column, bad.what, bad.mend, bad.code)
+        mend = "start from `stillwatch playbook new`" if bad.code == "empty" else bad.mend
+        issue = FileIssue(name, bad.position.line, bad.position.column, bad.what, mend, bad.code)
         return Reading(name, None, (issue,))
     if not isinstance(document.value, dict):
         mend = "start from `stillwatch playbook new`"

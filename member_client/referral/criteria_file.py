@@ -29,6 +29,12 @@ STARTER = "organised-distillation"
 TEMPLATE_TITLE = "Example: "
 """What the starter's title begins with, so that nobody publishes it by mistake."""
 
+_OWN_TEXTS = {
+    "title": "say what your own criteria are for",
+    "jurisdiction": "name the country or region whose law it is about",
+    "statute": "name the law that is thought to be broken",
+}
+"""What of the starter nobody can mean as it is, and what to write instead."""
 _MAX_DAYS = 5 * 366
 _DAY = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}")
 _POSITIONS = re.compile(r"\[[0-9]+\]")
@@ -72,7 +78,7 @@ class Reading:
 
 
 def starter() -> str:
-    """The commented starter criteria; as they are, they pass `lint`."""
+    """The commented starter criteria; `lint` reports which of its texts have to be an author's own."""
     return (files("member_client.referral") / "starter" / f"{STARTER}.yaml").read_text("utf-8")
 
 
@@ -98,7 +104,8 @@ def read_bytes(data: bytes, name: str, now: datetime) -> Reading:
     try:
         document = parse(data)
     except BadYaml as bad:
-        return Reading(None, (_issue(name, bad.position, bad.what, bad.mend, bad.code),))
+        mend = "start from `stillwatch referral criteria new`" if bad.code == "empty" else bad.mend
+        return Reading(None, (_issue(name, bad.position, bad.what, mend, bad.code),))
     if not isinstance(document.value, dict):
         mend = "start from `stillwatch referral criteria new`"
         return Reading(None, (_issue(name, Position(1, 1), "it is no map of keys to values", mend, "wrong_type"),))
@@ -110,6 +117,7 @@ def read_bytes(data: bytes, name: str, now: datetime) -> Reading:
         problems += _of_schema(error, document.value)
     if content is not None:
         problems += _of_content(content, now)
+    problems += _left_from_starter(document.value)
     for finding in find_personal_data(document.value):
         problems.append((finding.where, f"this looks like {finding.kind}", finding.mend, "personal_data"))
     issues = _placed(name, document, problems)
@@ -182,6 +190,17 @@ def _of_content(content: ReferralCriteriaBody, now: datetime) -> list[_Problem]:
         check_dates(statement)
     except Refused as refused:
         found.append((refused.where.removeprefix("body."), refused.detail, _HELP["valid_until"], refused.code))
+    return found
+
+
+def _left_from_starter(value: dict[str, Json]) -> list[_Problem]:
+    started = parse(starter().encode()).value
+    known = started if isinstance(started, dict) else {}
+    found: list[_Problem] = []
+    for name, mend in _OWN_TEXTS.items():
+        text = value.get(name)
+        if isinstance(text, str) and (text == known[name] or (name == "title" and text.startswith(TEMPLATE_TITLE))):
+            found.append((name, f"this is still the starter's {name}", mend, "left_from_starter"))
     return found
 
 

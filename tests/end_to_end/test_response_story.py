@@ -250,8 +250,10 @@ def hear_of_it(lab: Desk, pattern: str) -> None:
 def answer_together(aurora: Desk, boreal: Desk, pattern: str, pager: WebServer) -> str:
     """An incident by a published protocol; Boreal's pager is told when its level rises."""
     aurora("stillwatch playbook new --from three-level-escalation -o protocol.yaml")
+    file = aurora.folder / "protocol.yaml"
+    file.write_text(file.read_text().replace("title: Watch, coordinate, refer", "title: Three levels among three labs"))
     aurora("stillwatch playbook lint protocol.yaml")
-    aurora("stillwatch playbook submit protocol.yaml")
+    aurora("stillwatch playbook submit protocol.yaml", "--yes")
     aurora("stillwatch sync")
     (protocol,) = (one["id"] for one in aurora.ask("playbook", "list"))
     aurora(
@@ -304,6 +306,7 @@ def refer(lab: Desk, incident: str) -> Path:
     lab("stillwatch referral criteria new -o criteria.yaml")
     file = lab.folder / "criteria.yaml"
     changes = {"Example: organised": "Organised", "at_least: 100": "at_least: 20"}
+    changes |= {"The country of the lab that refers": "Utopia", "or on trade secrets": "section 5"}
     changes["    at_least: 3\n    required: true"] = "    at_least: 3\n    required: false"
     text = file.read_text()
     for old, new in changes.items():
@@ -315,7 +318,10 @@ def refer(lab: Desk, incident: str) -> Path:
     lab("stillwatch sync")
     (criteria,) = (one["id"] for one in lab.ask("referral", "criteria", "list"))
     found = lab(
-        "stillwatch referral build INCIDENT --criteria CRITERIA --dry-run", INCIDENT=incident, CRITERIA=criteria
+        "stillwatch referral build INCIDENT --criteria CRITERIA --dry-run",
+        code=2,
+        INCIDENT=incident,
+        CRITERIA=criteria,
     )
     assert "met      seen by several labs [labs]: 2 of at least 2" in found
     assert "NOT MET  goes on for days [days]: 1 of at least 3 (not required)" in found

@@ -179,6 +179,26 @@ def test_a_block_waits_for_as_many_names_as_the_policy_asks_for(boreal: Client, 
     assert in_effect(boreal) == {"c-1": "flag"}
 
 
+def test_approving_says_under_which_name_and_why_it_is_only_observed(
+    boreal: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ana")
+    be_bold(boreal)
+    found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1"))
+    boreal.run("decide")
+    decision = one(boreal, "c-1")["id"]
+    boreal.run("policy", "stop", "An outage", "--by", "Ada")
+    said = boreal.run("decisions", "approve", decision)
+    assert "approved as ana" in said
+    assert "in effect: observe" in said
+    assert "Ada stopped everything" in said
+    assert one(boreal, "c-1")["approved_by"] == ["ana"]
+    boreal.run("policy", "start", "It is over")
+    said = boreal.run("decisions", "approve", decision, "--as", "Ben")
+    assert "approved as" not in said
+    assert "stopped" not in said
+
+
 def cluster_of(client: Client, pattern: str, name: str, *accounts: str) -> None:
     """Let there be a match on a cluster of these accounts."""
     head = Session(Home(client.home)).store.head(pattern)

@@ -286,6 +286,26 @@ def test_a_lab_does_not_speak_of_its_own_pattern(case: Case) -> None:
         assert "is your own lab's" in case.author.run(*command, "--yes", code=2)
 
 
+def test_a_lab_does_not_stand_for_what_it_disputes(case: Case) -> None:
+    boreal = case.labs["Boreal"].id
+    case.reader.run("sync")
+    case.reader.run("endorse", case.pattern, "--yes")
+    dispute = ("opinion", "give", case.pattern, "--verdict", "false_positive", *REVIEWED, "--yes")
+    assert "--version 2 --withdraw --reason" in case.reader.run(*dispute)
+    assert case.agreed(2)["disputed_by"] == [boreal]
+    again = ("endorse", case.pattern, "--comment", "And yet", "--yes")
+    assert "first revise the opinion" in case.reader.run(*again, code=2)
+    assert "first revise the opinion" in case.reader.run(*again[:-1], "--dry-run", code=2)
+    case.reader.run("endorse", case.pattern, "--version", "1", "--yes")  # another version is another matter
+    wrong = case.reader.run("opinion", "give", case.pattern, "--verdict", "wrong", "--yes", code=2)
+    assert "Invalid value for '--verdict': 'wrong' is not one of 'confirm', 'false_positive', 'needs_work'" in wrong
+    confirm = ("opinion", "give", case.pattern, "--verdict", "confirm", "--yes")
+    assert "endorses" not in case.reader.run(*confirm)
+    case.reader.run("sync")
+    case.reader.run(*again)
+    assert (case.agreed(2)["disputed_by"], case.agreed(2)["endorsed_by"]) == ([], [boreal])
+
+
 def test_authors_are_told_what_others_found_once(case: Case) -> None:
     assert case.author.json("sync")["feedback"] == []
     case.say("Cirrus", "opinion", version=2, comment="Translators.")

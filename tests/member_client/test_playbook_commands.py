@@ -64,6 +64,20 @@ def test_new_writes_a_template_that_lint_accepts_and_submit_does_not(
     assert "the template's title" in aurora.run("playbook", "submit", str(file), code=2)
 
 
+@pytest.mark.parametrize("name", library.starter_names())
+def test_a_starter_that_nobody_edited_is_warned_of_and_not_published(name: str, tmp_path: Path, aurora: Client) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(library.starter(name).replace("valid_for_days: 365", "valid_for_days: 30"))
+    aurora._capsys.readouterr()
+    assert run(["playbook", "lint", str(file)]) == 0
+    assert f"the starter {name}, unchanged" in aurora._capsys.readouterr().err
+    assert f"the starter {name}, unchanged" in aurora.run("playbook", "submit", str(file), "--yes", code=2)
+    file.write_text(file.read_text().replace("due_within: 1 d", "due_within: 2 d"))
+    assert run(["playbook", "lint", str(file), "--json"]) == 0
+    assert json.loads(aurora._capsys.readouterr().out)[0]["warnings"] == []
+    assert '"workflow": {' in aurora.run("playbook", "submit", str(file), "--dry-run")
+
+
 def errors_of(client: Client, *arguments: str) -> str:
     client._capsys.readouterr()
     assert run([*arguments]) == 2
@@ -89,6 +103,9 @@ def test_lint_exits_2_and_prints_file_and_line(tmp_path: Path, capsys: pytest.Ca
     assert run(["playbook", "lint", str(file), "--json"]) == 2
     (linted,) = json.loads(capsys.readouterr().out)
     assert (linted["ok"], linted["issues"][0]["line"]) == (False, 24)
+    file.write_text("# nothing yet\n")
+    assert run(["playbook", "lint", str(file)]) == 2
+    assert "start from `stillwatch playbook new`" in capsys.readouterr().err
     assert run(["playbook", "show", str(file)]) == 2
     assert run(["playbook", "show", str(tmp_path / "none.yaml")]) == 2
 
@@ -114,9 +131,9 @@ def test_show_numbers_steps_and_prints_every_form(file: Path, capsys: pytest.Cap
 
 def test_a_playbook_is_submitted_revised_and_withdrawn(aurora: Client, boreal: Client, file: Path) -> None:
     assert "would be published" in aurora.run("playbook", "submit", str(file), "--dry-run")
-    first = aurora.json("playbook", "submit", str(file))
+    first = aurora.json("playbook", "submit", str(file), "--yes")
     assert (first["version"], first["already_logged"]) == (1, False)
-    assert aurora.json("playbook", "submit", str(file)) == first | {"already_logged": True}
+    assert aurora.json("playbook", "submit", str(file), "--yes") == first | {"already_logged": True}
     title = read(file, NOW).playbook
     assert title is not None
 
@@ -129,21 +146,57 @@ def test_a_playbook_is_submitted_revised_and_withdrawn(aurora: Client, boreal: C
     assert cacao["id"] == first["id"]
     assert cacao["created"] == cacao["modified"]
 
-    assert aurora.json("playbook", "revise", first["id"], str(file))["version"] == 2  # its validity begins anew
+    assert (
+        aurora.json("playbook", "revise", first["id"], str(file), "--yes")["version"] == 2
+    )  # its validity begins anew
     file.write_text(file.read_text().replace("valid_for_days: 90", "valid_until: 2027-06-01"))
-    third = aurora.json("playbook", "revise", first["id"][:14], str(file))
+    third = aurora.json("playbook", "revise", first["id"][:14], str(file), "--yes")
     assert (third["id"], third["version"]) == (first["id"], 3)
-    assert aurora.json("playbook", "revise", first["id"], str(file)) == third | {"already_logged": True}
+    assert aurora.json("playbook", "revise", first["id"], str(file), "--yes") == third | {"already_logged": True}
     revised = json.loads(aurora.run("playbook", "show", first["id"], "--cacao"))
     assert revised["created"] == cacao["created"]
     assert revised["workflow"] == cacao["workflow"]
     boreal.run("sync")
     assert "Aurora's" in boreal.run("playbook", "revise", first["id"], str(file), code=2)
 
-    aurora.run("playbook", "withdraw", first["id"], "--reason", "Nobody followed it")
+    aurora.run("playbook", "withdraw", first["id"], "--reason", "Nobody followed it", "--yes")
     boreal.run("sync")
     assert first["id"] not in {one["id"] for one in boreal.json("playbook", "list")}
     assert "this playbook is withdrawn" in boreal.run("playbook", "run", first["id"], "--begin")
+
+
+def test_what_other_labs_will_read_of_a_playbook_is_shown_whole_and_asked_for(
+    aurora: Client, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    for said in (aurora.run("playbook", "submit", str(file), "--dry-run"),
+                 aurora.run("playbook", "submit", str(file), code=2)):  # fmt: skip
+        assert '"legal_basis": ' in said
+        assert '"workflow": {' in said
+    assert "--yes" in said
+    aurora.run("sync")
+    written = read(file, NOW).playbook
+    assert written is not None
+    title = written.content.title
+    assert title not in {one["title"] for one in aurora.json("playbook", "list")}
+    type_in(monkeypatch, "n")
+    assert "nothing was published" in aurora.run("playbook", "submit", str(file), code=2)
+    type_in(monkeypatch, "y")
+    said = aurora.run("playbook", "submit", str(file))
+    assert "logged at index" in said
+    assert "after the next `stillwatch sync`" in said
+    aurora.run("sync")
+    (listed,) = [one for one in aurora.json("playbook", "list") if one["title"] == title]
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    withdraw = ("playbook", "withdraw", listed["id"], "--reason", "Nobody followed it")
+    assert '"workflow": {' in aurora.run("playbook", "revise", listed["id"], str(file), code=2)
+    assert "nobody confirmed it" in aurora.run(*withdraw, code=2)
+    shown = aurora.json(*withdraw, "--dry-run")
+    assert (shown["record"]["id"], shown["reason"]) == (listed["id"], "Nobody followed it")
+    aurora.run("sync")
+    (still,) = [one for one in aurora.json("playbook", "list") if one["id"] == listed["id"]]
+    assert (still["version"], still["state"]) == (1, "active")
 
 
 def test_the_hub_refuses_a_playbook_that_a_machine_would_run(forum: tuple[ForumInABox, Lab, Lab]) -> None:

@@ -316,7 +316,7 @@ def test_disputes_demote_and_retire_and_only_a_person_takes_it_up_again(home: Pa
     with pytest.raises(InvalidInput, match="still so: 2 labs call"):
         resume(session, policy, now, PATTERN, feedback=two)
     assert "policy resume" in command("policy", "explain", PATTERN)
-    assert command.json("policy", "resume", PATTERN) == {"resumed": [PATTERN]}
+    assert command.json("policy", "resume", PATTERN) == {"resumed": [PATTERN], "held_by": {PATTERN: []}}
     assert command.json("sync")["lifecycle"]["promoted"][0]["to"] == "enforce"
     assert "neither halted nor retired" in command("policy", "resume", PATTERN, code=2)
 
@@ -338,6 +338,20 @@ def test_wrong_decisions_halt_a_pattern_until_a_person_resumes_it(home: Path, co
     assert (change.after, change.share_after) == (Stage.ENFORCE, 1)
 
 
+def test_resume_names_what_still_holds_a_pattern(home: Path, command: Command) -> None:
+    enforcing(command, home)
+    session = Session(Home(home))
+    policy, now = read_policy(session.home), session.now
+    advance(session, policy, now, feedback=disputed("member--x", "member--y"))
+    command("policy", "stop", "An outage", "--by", "Ada")
+    (home / "policy.toml").write_text(QUICK.replace("endorsements = 0", "endorsements = 2"))
+    told = command("policy", "resume", PATTERN)
+    assert "may climb again" not in told
+    assert "is still held by" in told
+    assert "Ada stopped everything" in told
+    assert "all is still stopped, by Ada" in command("policy", "resume", "--all")
+
+
 def test_the_total_budget_halts_everything_until_a_person_resumes_it(home: Path, command: Command) -> None:
     enforcing(command, home)
     session = Session(Home(home))
@@ -347,7 +361,7 @@ def test_the_total_budget_halts_everything_until_a_person_resumes_it(home: Path,
     assert advance(session, policy, now + timedelta(days=9), outcomes=lambda _: (1_000, 6)) == []
     assert "6 of 1,000 decisions were wrong" in command.json("policy", "show")["halted"]
     assert "all enforcement was halted on" in command("policy", "explain", PATTERN)
-    assert command.json("policy", "resume", "--all") == {"resumed": []}
+    assert command.json("policy", "resume", "--all") == {"resumed": [], "held_by": {}}
     assert command.json("policy", "show")["halted"] is None
     assert command.json("sync")["lifecycle"]["promoted"][0]["to"] == "enforce"
 

@@ -130,7 +130,8 @@ def test_what_is_required_and_not_met_is_refused_unless_somebody_says_why(tmp_pa
     assert "'many labs', 'counsel agreed'" in told
     assert "do not ask anybody to attest 'x'" in command(*arguments, "--attest", "x=y", code=2)
     assert "who answers for it" in command(*arguments, "--attest", "counsel agreed", code=2)
-    assert "Nothing was built" in command(*arguments, "--dry-run")
+    assert "Nothing was built" in command(*arguments, "--dry-run", code=2)
+    assert "Nothing was built" in command(*arguments, "--dry-run", "--despite", "Urgent")
     assert not file.exists()
     command(*arguments, "--despite", "The two labs hold two thirds of the market", *ATTEST)
     shown = command.json("referral", "verify", file, "--forum", log.fingerprint)

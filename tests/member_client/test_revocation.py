@@ -243,11 +243,21 @@ def test_criteria_are_written_published_and_used_by_another_lab(
     aurora.run("sync")
     file = tmp_path / "criteria.yaml"
     assert run(["referral", "criteria", "new", "-o", str(file)]) == 0
-    assert run(["referral", "criteria", "lint", str(file)]) == 0
     assert run(["referral", "criteria", "new", "-o", str(file)]) == 2
+    capsys.readouterr()
+    assert run(["referral", "criteria", "lint", str(file)]) == 2
+    left = capsys.readouterr().err
+    for name in ("title", "jurisdiction", "statute"):
+        assert f"this is still the starter's {name}" in left
     assert "starter's title" in aurora.run("referral", "criteria", "submit", str(file), "--yes", code=2)
-    file.write_text(file.read_text().replace("Example: organised theft", "Organised theft"))
-    assert "nothing was sent" in aurora.run("referral", "criteria", "submit", str(file), "--dry-run")
+    file.write_text(
+        file.read_text()
+        .replace("Example: organised theft", "Organised theft")
+        .replace("The country of the lab that refers", "Utopia")
+        .replace("or on trade secrets", "section 5")
+    )
+    assert run(["referral", "criteria", "lint", str(file)]) == 0
+    assert '"evidence": [' in aurora.run("referral", "criteria", "submit", str(file), "--dry-run")
     assert "nobody confirmed" in aurora.run("referral", "criteria", "submit", str(file), code=2)
     first = aurora.json("referral", "criteria", "submit", str(file), "--yes")
     file.write_text(file.read_text().replace("at_least: 100", "at_least: 1000"))
