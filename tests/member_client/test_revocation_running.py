@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from member_client.errors import InvalidInput
 from member_client.home import Home
+from member_client.revocation.authority import Target
+from member_client.revocation.giving_back import plans_in_short, to_give_back
 from member_client.revocation.hooks import Command, Outcome, Webhook
 from member_client.revocation.journal import Journal, locked, read_journal
 from member_client.revocation.planning import Plan, read_plan
@@ -102,6 +104,22 @@ def test_what_two_decisions_ended_comes_back_with_the_second_undoing(tmp_path: P
     go(tmp_path, one, gateway)
     revoked = [key for action, account, key in gateway.calls if (action, account) == ("revoke", "b")]
     assert len(set(revoked)) == 3
+
+
+def test_who_is_shut_out_by_another_decision_that_still_blocks_is_not_to_be_given_back(tmp_path: Path) -> None:
+    other = DECISION[:-1] + "2"
+    for plan in (plan_of("a", "b"), plan_of("b", "c", number=2, decision=other)):
+        go(tmp_path, plan, Gateway())
+
+    class FirstFell(Says):
+        def why_not(self, target: Target) -> str:
+            return "lifted" if target.decision == DECISION else super().why_not(target)
+
+    lines = read_journal(Home(tmp_path))
+    assert [one.target.id for one in to_give_back(lines, FirstFell())] == ["a"]
+    everybody = to_give_back(lines, FirstFell({"b": "expired", "c": "expired"}))
+    assert [one.target.id for one in everybody] == ["a", "b", "b", "c"]
+    assert [(one.ended, one.to_give_back) for one in plans_in_short(lines, everybody)] == [(2, 2), (2, 2)]
 
 
 def test_each_account_is_asked_about_at_its_turn_and_before_another_try(tmp_path: Path) -> None:
