@@ -136,8 +136,12 @@ def custody_add(
     out: Annotated[Path | None, typer.Option("--output", "-o", help="The new file.", metavar="FILE")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new package with one more hand-over in its chain of custody; all else stays as it was signed."""
-    from member_client.referral.building import hand_over
+    """Make a new package with one more hand-over in its chain of custody; all else stays as it was signed.
+
+    The next hand-over is of the new file: from one that was handed over before, as a file beside it shows, none is made
+    unless --output names it.
+    """
+    from member_client.referral.building import hand_over, successor_of
 
     data = _read(file)
     at = format_timestamp(datetime.now(UTC))
@@ -147,6 +151,11 @@ def custody_add(
         raise InvalidInput(f"{file}: {error.detail}") from error
     except Unproven as error:
         raise NotProven(error.code, f"{file}: {error.detail}", "get the file anew, unchanged") from error
+    if out is None and (later := successor_of(file, data)) is not None:
+        raise InvalidInput(
+            f"{file} was handed over before: {later} goes on from it, and its chain of custody would fork",
+            f"add to the last of its line, or insist with --output {_next_name(file)}",
+        )
     path = out or _next_name(file)
     _write(path, made)
     if as_json:

@@ -205,6 +205,24 @@ def test_handing_it_over_adds_to_its_custody_and_changes_nothing_else(
     assert "receiver" in command("referral", "custody", "add", file, "--from", "A", "--to", "", code=2)
 
 
+def test_a_package_that_was_handed_over_is_not_handed_over_again_unless_somebody_insists(
+    home: Path, command: Command, tmp_path: Path
+) -> None:
+    file, other = tmp_path / "case.zip", tmp_path / "another.zip"
+    file.write_bytes(built(home))
+    other.write_bytes(built(home, built_by="Ben"))
+    (tmp_path / "broken.zip").write_bytes(file.read_bytes()[:500])
+    add, people = ("referral", "custody", "add"), ("--from", "Ana Lyst", "--to", "Officer One")
+    first = command.json(*add, file, *people)["file"]
+    told = command(*add, file, *people, code=2)
+    assert f"{first} goes on from it" in told
+    assert not (tmp_path / "case.3.zip").exists()
+    later = command.json(*add, first, *people)["file"]
+    assert later in command(*add, first, *people, code=2)
+    command(*add, other, *people)
+    command(*add, file, *people, "-o", tmp_path / "fork.zip")
+
+
 def test_sharing_is_written_down_here_and_nowhere_else(home: Path, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "case.zip"
     file.write_bytes(built(home))
