@@ -73,7 +73,15 @@ def build(
     telling = building.assess(session, selection, claims)
     if not as_json:
         _say_findings(telling.findings)
-    document: dict[str, Any] = {"incident": found, "criteria": version.id, "findings": _findings(telling.findings)}
+    witnesses = telling.cosigned_by_others
+    if not as_json:
+        _say_witnesses([telling.name(one) for one in witnesses], no_sync)
+    document: dict[str, Any] = {
+        "incident": found,
+        "criteria": version.id,
+        "findings": _findings(telling.findings),
+        "cosigned_by": witnesses,
+    }
     if dry_run:
         _report(document | {"built": False}, as_json, "Nothing was built.")
         return
@@ -223,6 +231,17 @@ def _attested(given: list[str]) -> dict[str, str]:
             raise InvalidInput(f"{name!r} is attested twice", "give each name once")
         found[name] = who
     return found
+
+
+def _say_witnesses(names: list[str], no_sync: bool) -> None:
+    if names:
+        labs = "1 other lab" if len(names) == 1 else f"{len(names):,} other labs"
+        say(f"The checkpoint it takes is cosigned by {labs}: {', '.join(names)}")
+        return
+    asked = "; with --no-sync the hub was not asked" if no_sync else ""
+    say(
+        f"Who cosigned the checkpoint it takes: nobody yet: let other labs sync first, and build again{asked}", "yellow"
+    )
 
 
 def _say_findings(findings: tuple[Finding, ...]) -> None:
