@@ -268,7 +268,7 @@ def _report(found: Plan, tally: Tally, as_json: bool, verb: str) -> None:
         if tally.failed:
             raise typer.Exit(Incomplete.exit_code)
         return
-    before = f", {tally.before:,} were done before" if tally.before else ""
+    before = f", {tally.before:,} were {verb} before" if tally.before else ""
     say_line(f"{tally.done:,} {verb}{before}", "green")
     if tally.held_back:
         say_line(f"Held back, {len(tally.held_back):,}:", "bold")

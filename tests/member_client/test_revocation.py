@@ -133,6 +133,7 @@ def test_access_is_revoked_by_approved_decisions_and_given_back(lab: Client, tmp
     assert lab.json(*undo, "--account", "c-2", "--yes")["done"] == 0
     assert lab.json(*undo, "--account", "c-1", "--yes")["done"] == 1
     assert [one["action"] for one in heard(tmp_path / "hook.py")] == ["revoke", "restore"]
+    assert "0 given back, 1 were given back before" in lab.run(*undo, "--account", "c-1", "--yes")
     assert "access given back" in lab.run("revocation", "report", str(plan))
 
 
