@@ -20,13 +20,14 @@ from pathlib import Path
 from docs.demo_response import respond
 from docs.demo_stage import DemoFailed, Stage
 from docs.demo_tampering import alter_entry, restore_entry, rewrite_history
-from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS, write_pool, write_traffic
+from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS, write_legitimate, write_pool, write_traffic
 
 ADMINS = ("ada", "ben", "cleo")
 LABS = {"aurora": "Aurora Labs", "boreal": "Boreal AI", "cirrus": "Cirrus Research"}
 BY_AURORA = ("self-instruct-bootstrapping", "evol-instruct-rewriting", "templated-topic-sweep", "self-chat-scripts")
 BY_BOREAL = ("reasoning-trace-reconstruction", "preference-data-rubrics")
 BY_NOBODY = "tool-use-trace-harvesting"
+SAMPLE, LEGITIMATE = "requests.jsonl", "legitimate.txt"
 POOL_PATTERN = "account-burst-behind-one-payment"
 
 
@@ -138,7 +139,7 @@ def find_the_pool(stage: Stage) -> None:
     )
     log, legitimate = stage.root / "aurora-requests.jsonl", stage.root / "aurora-legitimate.txt"
     write_pool(log, "aurora", seed=11)
-    legitimate.write_text("".join(f"user-{number:04d}\n" for number in range(120)))
+    write_legitimate(legitimate)
     file = str(stage.root / f"{POOL_PATTERN}.yaml")
     stage.run("", "pattern", "new", "--from", POOL_PATTERN, "-o", file, lines=0)
     stage.run("aurora", "pattern", "backtest", file, str(log), "--legitimate", str(legitimate))
@@ -256,21 +257,36 @@ def serve(stage: Stage) -> None:
     """Set the forum up and leave the hub running."""
     fingerprint = found(stage)
     admit_labs(stage, fingerprint)
-    share_patterns(stage)
-    home = stage.root
+    ids = share_patterns(stage)
+    write_traffic(stage.root / SAMPLE)
+    write_legitimate(stage.root / LEGITIMATE)
     stage.scene("Running", f"The hub answers at {stage.url}. Ctrl-C ends it. In another terminal, try:")
-    for line in (
+    for line in to_try(stage.root, ids["self-instruct-bootstrapping"]):
+        stage.console.print(f"    {line}")
+    stage.wait()
+
+
+def to_try(home: Path, pattern: str) -> tuple[str, ...]:
+    """Lines to try in the forum that `serve` leaves running.
+
+    Args:
+        home: where the labs' homes and the sample of request logs are.
+        pattern: id of one that finds something in the sample.
+    """
+    sample, legitimate = home / SAMPLE, home / LEGITIMATE
+    return (
         "export PATH=$PWD/.venv/bin:$PATH",
         f"stillwatch pattern list --home {home}/cirrus",
+        f"stillwatch detect {sample} --home {home}/cirrus",
+        f"stillwatch pattern backtest {pattern} {sample} --legitimate {legitimate} --home {home}/cirrus",
+        f"stillwatch policy init --home {home}/cirrus",
         f"stillwatch pattern starters --home {home}/cirrus",
         f"stillwatch pattern new query_pattern -o mine.yaml --home {home}/cirrus",
         f"stillwatch pattern submit mine.yaml --home {home}/cirrus",
         f"stillwatch sync --home {home}/aurora",
         f"stillwatch doctor --home {home}/aurora",
         f"stillwatch-hub check --home {home}/hub",
-    ):
-        stage.console.print(f"    {line}")
-    stage.wait()
+    )
 
 
 def main() -> int:

@@ -49,6 +49,11 @@ def write_traffic(path: Path) -> set[str]:
     return guilty
 
 
+def write_legitimate(path: Path) -> None:
+    """Write ids of ordinary customers that a lab knows, one a line: some of those in its request logs."""
+    path.write_text("".join(f"user-{number:04d}\n" for number in range(120)))
+
+
 def write_pool(path: Path, lab: str, seed: int) -> set[str]:
     """Write two days of a lab's synthetic request log with a pool of accounts in it, each of them unremarkable.
 

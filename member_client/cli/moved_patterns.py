@@ -21,10 +21,12 @@ class Moved:
     Attributes:
         changes: the patterns whose stage or roll-out changed, in log order.
         problem: why nobody could tell how far patterns may go; "" if somebody could.
+        shut_out: after a fall, how many accounts stay without access although their decision no longer blocks.
     """
 
     changes: tuple[Change, ...] = ()
     problem: str = ""
+    shut_out: int = 0
 
     def document(self) -> dict[str, Any]:
         """For a script: those that fell first, of each kind the first hundred."""
@@ -35,6 +37,7 @@ class Moved:
             "demoted_in_all": len(fell),
             "promoted": [_document(one) for one in rose[:MAX_TOLD]],
             "promoted_in_all": len(rose),
+            "to_give_back": self.shut_out,
             "problem": self.problem or None,
         }
 
@@ -44,6 +47,12 @@ class Moved:
         found = [f"{_sentence(one)}: {one.why[0]}" if one.why else _sentence(one) for one in fell[:MAX_TOLD]]
         if len(fell) > MAX_TOLD:
             found.append(f"and {len(fell) - MAX_TOLD} more fell; `stillwatch policy list`")
+        if self.shut_out:
+            are = "account is" if self.shut_out == 1 else "accounts are"
+            found.append(
+                f"{self.shut_out:,} {are} still without access by a revocation whose decision no longer blocks: "
+                "`stillwatch revocation list`"
+            )
         return [*found, self.problem] if self.problem else found
 
     def news(self) -> list[str]:
@@ -66,11 +75,32 @@ def move(session: Session) -> Moved | None:
     from member_client.lifecycle import advance, read_policy  # a home without a policy need not load it
 
     try:
-        return Moved(tuple(advance(session, read_policy(session.home), session.now)))
+        changes = tuple(advance(session, read_policy(session.home), session.now))
     except ClientError as error:
         return Moved(problem=_problem(f"{error}{f' ({error.hint})' if error.hint else ''}"))
     except Exception as error:  # noqa: BLE001 - a fault in what follows a sync must not fail the sync
         return Moved(problem=_problem(f"{type(error).__name__}: {error}"))
+    if not any(one.is_demotion for one in changes):
+        return Moved(changes)
+    try:
+        return Moved(changes, shut_out=_shut_out(session))
+    except Exception as error:  # noqa: BLE001 - the same
+        return Moved(changes, f"whom to give access back was not looked at: {error}")
+
+
+def _shut_out(session: Session) -> int:
+    from member_client.revocation.journal import read_journal  # most homes never ended anybody's access
+
+    if not (lines := read_journal(session.home)):
+        return 0
+    from member_client.revocation.authority import Decided
+    from member_client.revocation.giving_back import to_give_back
+
+    decided = Decided(session)
+    try:
+        return len({one.target.id for one in to_give_back(lines, decided.at_one_moment())})
+    finally:
+        decided.close()
 
 
 def _problem(what: str) -> str:

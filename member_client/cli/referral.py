@@ -73,7 +73,15 @@ def build(
     telling = building.assess(session, selection, claims)
     if not as_json:
         _say_findings(telling.findings)
-    document: dict[str, Any] = {"incident": found, "criteria": version.id, "findings": _findings(telling.findings)}
+    witnesses = telling.cosigned_by_others
+    if not as_json:
+        _say_witnesses([telling.name(one) for one in witnesses], no_sync)
+    document: dict[str, Any] = {
+        "incident": found,
+        "criteria": version.id,
+        "findings": _findings(telling.findings),
+        "cosigned_by": witnesses,
+    }
     if dry_run:
         _report(document | {"built": False}, as_json, "Nothing was built.")
         if not despite and unmet(telling.findings):
@@ -138,8 +146,12 @@ def custody_add(
     out: Annotated[Path | None, typer.Option("--output", "-o", help="The new file.", metavar="FILE")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new package with one more hand-over in its chain of custody; all else stays as it was signed."""
-    from member_client.referral.building import hand_over
+    """Make a new package with one more hand-over in its chain of custody; all else stays as it was signed.
+
+    The next hand-over is of the new file: from one that was handed over before, as a file beside it shows, none is made
+    unless --output names it.
+    """
+    from member_client.referral.building import hand_over, successor_of
 
     data = _read(file)
     at = format_timestamp(datetime.now(UTC))
@@ -149,6 +161,11 @@ def custody_add(
         raise InvalidInput(f"{file}: {error.detail}") from error
     except Unproven as error:
         raise NotProven(error.code, f"{file}: {error.detail}", "get the file anew, unchanged") from error
+    if out is None and (later := successor_of(file, data)) is not None:
+        raise InvalidInput(
+            f"{file} was handed over before: {later} goes on from it, and its chain of custody would fork",
+            f"add to the last of its line, or insist with --output {_next_name(file)}",
+        )
     path = out or _next_name(file)
     _write(path, made)
     if as_json:
@@ -216,6 +233,17 @@ def _attested(given: list[str]) -> dict[str, str]:
             raise InvalidInput(f"{name!r} is attested twice", "give each name once")
         found[name] = who
     return found
+
+
+def _say_witnesses(names: list[str], no_sync: bool) -> None:
+    if names:
+        labs = "1 other lab" if len(names) == 1 else f"{len(names):,} other labs"
+        say(f"The checkpoint it takes is cosigned by {labs}: {', '.join(names)}")
+        return
+    asked = "; with --no-sync the hub was not asked" if no_sync else ""
+    say(
+        f"Who cosigned the checkpoint it takes: nobody yet: let other labs sync first, and build again{asked}", "yellow"
+    )
 
 
 def _say_findings(findings: tuple[Finding, ...]) -> None:

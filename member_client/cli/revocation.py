@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +16,9 @@ from member_client.cli.output import HomeOption, JsonOption, open_session, say_l
 from member_client.errors import ClientError, InvalidInput
 from member_client.home import write_privately
 from member_client.revocation.authority import Decided, Target
+from member_client.revocation.giving_back import ToGiveBack, plans_in_short, to_give_back
 from member_client.revocation.hooks import Command, Hook, Webhook
-from member_client.revocation.journal import Journal, locked, read_journal
+from member_client.revocation.journal import Journal, Line, locked, read_journal
 from member_client.revocation.planning import Plan, described, make_plan, read_plan
 from member_client.revocation.reporting import report_document, report_markdown
 from member_client.revocation.running import Clock, Limits, Tally, run_plan, to_undo, undo_plan
@@ -173,10 +175,36 @@ def report(file: PlanArgument, home: HomeOption = None, as_json: JsonOption = Fa
     """Say what became of a plan, account by account, as Markdown."""
     session, found = open_session(home), read_plan(file)
     lines = read_journal(session.home)
+    owed = _to_give_back(session, lines)
     if as_json:
-        output.print_json(report_document(found, lines))
+        output.print_json(report_document(found, lines, owed))
     else:
-        typer.echo(report_markdown(found, lines), nl=False)
+        typer.echo(report_markdown(found, lines, owed), nl=False)
+
+
+@app.command("list")
+def list_plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the plans that were run, and how many accounts are shut out although their decision no longer blocks."""
+    session = open_session(home)
+    lines = read_journal(session.home)
+    plans = plans_in_short(lines, _to_give_back(session, lines))
+    if as_json:
+        output.print_json([asdict(one) for one in plans])
+        return
+    output.table(
+        ("plan", "begun", "access ended", "to give back"),
+        [(one.id, one.begun, f"{one.ended:,}", f"{one.to_give_back:,}") for one in plans],
+    )
+    if any(one.to_give_back for one in plans):
+        warn(
+            "Access ended, but the decision no longer blocks: `stillwatch revocation report PLAN` names them, "
+            "`stillwatch revocation undo PLAN --account ID` gives it back (a plan's file begins with its id)"
+        )
+
+
+def _to_give_back(session: Session, lines: list[Line]) -> list[ToGiveBack]:
+    with _decided(session) as decided:
+        return to_give_back(lines, decided.at_one_moment())
 
 
 @contextmanager
@@ -240,7 +268,7 @@ def _report(found: Plan, tally: Tally, as_json: bool, verb: str) -> None:
         if tally.failed:
             raise typer.Exit(Incomplete.exit_code)
         return
-    before = f", {tally.before:,} were done before" if tally.before else ""
+    before = f", {tally.before:,} were {verb} before" if tally.before else ""
     say_line(f"{tally.done:,} {verb}{before}", "green")
     if tally.held_back:
         say_line(f"Held back, {len(tally.held_back):,}:", "bold")

@@ -10,12 +10,13 @@ from member_client.gate.table import ALLOWED, MAX_ID_BYTES, Facts, Row, Table
 OBSERVE, FLAG, THROTTLE, BLOCK = ACTIONS
 
 NO_DECISION = "no decision"
+NO_ACCOUNT = "no-account"
 DECIDED = "decision"
 ALLOW_LISTED = "allow-listed"
 STALE = "stale"
 UNREADABLE = "unreadable"
 MALFORMED = "malformed"
-REASONS = (NO_DECISION, DECIDED, ALLOW_LISTED, STALE, UNREADABLE, MALFORMED)
+REASONS = (NO_DECISION, NO_ACCOUNT, DECIDED, ALLOW_LISTED, STALE, UNREADABLE, MALFORMED)
 
 
 class Verdict(NamedTuple):
@@ -71,7 +72,7 @@ def judge(
     if age > facts.stale_after:
         return on_failure(fail or facts.fail, STALE, age, allowed=bool(address) and table.allows_address(address, now))
     if strongest is None:
-        return Verdict(OBSERVE, NO_DECISION, age=age)
+        return Verdict(OBSERVE, NO_DECISION if account else NO_ACCOUNT, age=age)
     if address and table.allows_address(address, now):
         return Verdict(OBSERVE, ALLOW_LISTED, age=age)
     return Verdict(ACTIONS[strongest.rank], DECIDED, strongest.decision, strongest.pattern, age)

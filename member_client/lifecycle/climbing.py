@@ -245,6 +245,9 @@ def _of_time(facts: Facts, policy: Policy, memory: Memory, now: datetime) -> Ite
         if memory.stage > stage:
             yield Reason(line(name), name, True, f"it was in {stage} for the {hours:,} hours asked for", following)
             continue
+        if not hours:
+            yield Reason(line(name), name, True, f"no time in {stage} is asked for", following)
+            continue
         ready = since + timedelta(hours=hours)
         spent = max(timedelta(0), now - since) // timedelta(hours=1) if memory.stage is stage else 0
         until = f", until {_moment(ready)}" if memory.stage is stage and ready > now else ""

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from member_client.errors import InvalidInput
-from member_client.referral.archive import pack, unpack
-from member_client.referral.custody import first_entry, next_entry, read_chain, write_chain
+from member_client.referral.archive import MAX_BYTES, pack, unpack
+from member_client.referral.custody import CustodyEntry, first_entry, next_entry, read_chain, write_chain
 from member_client.referral.document import to_markdown
 from member_client.referral.manifest import (
     CHECKPOINT,
@@ -37,12 +37,15 @@ from member_client.referral.selecting import Selection
 from member_client.referral.summary import Telling, summary, timeline_document
 from member_client.referral.verifying import proof_name, statement_name, verify
 from member_client.session import Session
+from sharing_protocol.errors import Malformed, Unproven
 from sharing_protocol.referral import Finding, unmet
 from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.statements.playbooks import Measure
 from sharing_protocol.tlog_proof import TlogProof
 
 _READ = 1024 * 1024
+_MEMBER_HEADER = 30
+"""Bytes of a ZIP file that have the size and the CRC-32 of its first member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def read_local_evidence(paths: Sequence[Path]) -> tuple[LocalEvidence, ...]:
     """Name, size and digest of files; their content stays where it is.
 
     Raises:
-        InvalidInput: one cannot be read, there are too many, or two have one name.
+        InvalidInput: one cannot be read or is empty, there are too many, or two have one name.
     """
     if len(paths) > MAX_EVIDENCE:
         raise InvalidInput(
@@ -176,6 +179,8 @@ def _local_evidence(path: Path) -> LocalEvidence:
             while some := file.read(_READ):
                 size += len(some)
                 digest.update(some)
+        if not size:
+            raise InvalidInput(f"{path} is empty: it is evidence of nothing", "leave it out, or name the right file")
         return LocalEvidence(name=path.name, size=size, sha256=digest.hexdigest())
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
@@ -194,8 +199,35 @@ def hand_over(data: bytes, at: str, giver: str, receiver: str, note: str | None)
         Malformed, Unproven: it is no package, its chain is broken, or the entry is none.
     """
     files = unpack(data)
-    if MANIFEST not in files or CUSTODY not in files:
-        raise InvalidInput("the package has no manifest or no chain of custody")
-    chain = read_chain(files[CUSTODY], decode_manifest(files[MANIFEST]))
+    chain = _chain_of(files)
     entry = next_entry(chain, at, giver, receiver, note)
     return pack(files | {CUSTODY: write_chain([*chain, entry])}), entry.digest
+
+
+def successor_of(path: Path, data: bytes) -> Path | None:
+    """A package beside this one, of whatever name, whose chain of custody goes on from its own; None if there is none.
+
+    Raises:
+        Malformed, Unproven: this one is no package, or its chain is broken.
+    """
+    mine = _chain_of(unpack(data))
+    for other in sorted(path.parent.glob("*.zip")):
+        try:
+            if other.name == path.name or not other.is_file():
+                continue
+            with other.open("rb") as file:
+                head = file.read(_MEMBER_HEADER)
+                if head != data[:_MEMBER_HEADER]:
+                    continue  # another package, or none: the archive of this one begins with the same manifest
+                chain = _chain_of(unpack(head + file.read(MAX_BYTES + 1)))
+        except (OSError, Malformed, Unproven, InvalidInput):
+            continue  # whatever that is, it does not go on from this package
+        if len(chain) > len(mine) and chain[: len(mine)] == mine:
+            return other
+    return None
+
+
+def _chain_of(files: Mapping[str, bytes]) -> list[CustodyEntry]:
+    if MANIFEST not in files or CUSTODY not in files:
+        raise InvalidInput("the package has no manifest or no chain of custody")
+    return read_chain(files[CUSTODY], decode_manifest(files[MANIFEST]))

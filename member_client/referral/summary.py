@@ -42,9 +42,13 @@ class Telling:
     def findings(self) -> tuple[Finding, ...]:
         """Each criterion, and whether it is met."""
         case, manifest = self.proven.case, self.manifest
-        others = self.proven.cosigned.keys() - {manifest.lab}
-        there = evidence_in(case, cosigners=len(others), local_files=len(self.evidence))
+        there = evidence_in(case, cosigners=len(self.cosigned_by_others), local_files=len(self.evidence))
         return judge(case.criteria.statement.body, count_case(case), manifest.attested, there)
+
+    @property
+    def cosigned_by_others(self) -> list[str]:
+        """Ids of the labs that cosigned the checkpoint, but for who built the package."""
+        return sorted(self.proven.cosigned.keys() - {self.manifest.lab})
 
     @property
     def marking(self) -> Marking:

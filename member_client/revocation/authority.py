@@ -21,6 +21,7 @@ from member_client.decisions.in_effect import remember_enforced, what_and_why
 from member_client.decisions.lab_policy import LabPolicy, lab_policy
 from member_client.decisions.model import Action, Decision, State, Subject, SubjectKind
 from member_client.decisions.register import Register, Wanted
+from member_client.errors import InvalidInput
 from member_client.session import Session
 
 
@@ -117,6 +118,25 @@ class Decided:
     def why_not(self, target: Target) -> str:
         """See `Authority`."""
         return self.judge(target.decision).why_not(target)
+
+    def at_one_moment(self) -> Authority:
+        """The same for a list of many: every decision is judged once, as of now."""
+        return _AtOneMoment(self)
+
+
+class _AtOneMoment:
+    def __init__(self, decided: Decided) -> None:
+        self._decided, self._moment = decided, decided.moment()
+        self._judged: dict[str, Judged | str] = {}
+
+    def why_not(self, target: Target) -> str:
+        if target.decision not in self._judged:
+            try:
+                self._judged[target.decision] = self._decided.judge(target.decision, self._moment)
+            except InvalidInput as error:  # the register is an older one than the journal
+                self._judged[target.decision] = str(error)
+        judged = self._judged[target.decision]
+        return judged if isinstance(judged, str) else judged.why_not(target)
 
 
 @dataclass(frozen=True)

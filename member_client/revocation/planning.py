@@ -24,6 +24,8 @@ from sharing_protocol.statements.header import StrictModel, Timestamp, format_ti
 MAX_TARGETS = 1_000_000
 MAX_BYTES = 512 * 1024 * 1024
 
+_MAKE_ONE = "`stillwatch revocation plan --all-approved -o PLAN` makes one"
+
 _Id = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -121,18 +123,18 @@ def read_plan(path: Path) -> Plan:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}", "`stillwatch revocation plan` makes one") from error
+        raise InvalidInput(f"cannot read {path}: {error.strerror}", _MAKE_ONE) from error
     if len(data) > MAX_BYTES:
-        raise InvalidInput(f"{path} has more than {MAX_BYTES:,} bytes, which no plan has")
+        raise InvalidInput(f"{path} has more than {MAX_BYTES:,} bytes, which no plan has", _MAKE_ONE)
     try:
         strict_json.loads(data, str(path))
         return Plan.model_validate_json(data)
     except Malformed as error:
-        raise InvalidInput(f"{path} is not a plan: {error.detail}") from error
+        raise InvalidInput(f"{path} is not a plan: {error.detail}", _MAKE_ONE) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{path} is not a plan: {where}: {first['msg']}", "make it anew") from error
+        raise InvalidInput(f"{path} is not a plan: {where}: {first['msg']}", _MAKE_ONE) from error
 
 
 def described(plan: Plan) -> dict[str, object]:

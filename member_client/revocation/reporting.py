@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from member_client.referral.document import Block, Heading, Items, Paragraph, Table, to_markdown
+from member_client.revocation.giving_back import ToGiveBack
 from member_client.revocation.journal import Line, What
 from member_client.revocation.planning import Plan, described
 from member_client.revocation.running import is_to_undo, states
@@ -25,8 +26,12 @@ _WORDS = {
 }
 
 
-def report_document(plan: Plan, lines: Iterable[Line]) -> dict[str, Any]:
-    """For scripts: the plan, how many are in which state, and each account."""
+def report_document(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack] = ()) -> dict[str, Any]:
+    """For scripts: the plan, how many are in which state, and each account.
+
+    Args:
+        owed: who is shut out without reason, of any plan.
+    """
     found = states(plan, lines)
     accounts = [
         {
@@ -43,12 +48,23 @@ def report_document(plan: Plan, lines: Iterable[Line]) -> dict[str, Any]:
     ]
     counts = Counter(str(one["state"]) for one in accounts)
     undo = [target.id for target, line in found.items() if is_to_undo(plan, line)][::-1]
-    return {**described(plan), "states": dict(sorted(counts.items())), "to_undo": undo, "targets": accounts}
+    back = [
+        {"kind": one.target.kind, "id": one.target.id, "decision": one.target.decision, "why": one.why}
+        for one in owed
+        if one.plan == plan.id
+    ]
+    return {
+        **described(plan),
+        "states": dict(sorted(counts.items())),
+        "to_undo": undo,
+        "to_give_back": back,
+        "targets": accounts,
+    }
 
 
-def report_markdown(plan: Plan, lines: Iterable[Line]) -> str:
+def report_markdown(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack] = ()) -> str:
     """For people."""
-    document = report_document(plan, lines)
+    document = report_document(plan, lines, owed)
     blocks: list[Block] = [
         Heading(1, f"Access revocation {plan.id.partition('--')[2][:8]}"),
         Paragraph(f"Planned at {format_timestamp(plan.created)} for {len(plan.targets):,} accounts or organisations."),
@@ -61,6 +77,7 @@ def report_markdown(plan: Plan, lines: Iterable[Line]) -> str:
                 for one in plan.decisions
             ),
         ),
+        *_to_give_back(document["to_give_back"]),
         Heading(2, "Accounts"),
         Table(
             ("kind", "id", "state", "since", "why", "idempotency key"),
@@ -79,6 +96,19 @@ def report_markdown(plan: Plan, lines: Iterable[Line]) -> str:
         Paragraph(f"stillwatch revocation undo would give {len(document['to_undo']):,} of them their access back."),
     ]
     return to_markdown(blocks)
+
+
+def _to_give_back(owed: Sequence[dict[str, str]]) -> list[Block]:
+    if not owed:
+        return []
+    return [
+        Heading(2, "To give back"),
+        Paragraph(
+            "Access ended, but the decision no longer blocks: give it back with "
+            "stillwatch revocation undo PLAN --account ID"
+        ),
+        Table(("kind", "id", "why"), tuple((one["kind"], one["id"], one["why"]) for one in owed)),
+    ]
 
 
 def _words(state: str) -> str:

@@ -127,6 +127,11 @@ def undo_plan(
     """
     run = _Run(plan, hook, journal, limits, clock, _RESTORE, lambda _: "")
     wanted = to_undo(plan, journal, only)
+    run.tally.before = sum(
+        line.what is What.UNDONE and line.plan == plan.id
+        for target in targets_of(plan)
+        if (line := journal.last.get(target)) is not None and (not only or target.id in only)
+    )
     others = _by_subject(journal.last)
     for number, target in enumerate(wanted, 1):
         if why := _still_held(target, others, journal):

@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,8 +16,9 @@ from rich.console import Console
 
 from docs import demo
 from docs.demo_stage import Stage
-from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS
+from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS, write_legitimate, write_traffic
 from hub.database.embedded import destroy
+from member_client.cli.main import run
 
 pytestmark = pytest.mark.timeout(300)  # whichever test comes first waits for the whole story
 
@@ -34,6 +36,23 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         finally:
             stage.stop_hub()
             destroy(stage.hub_home)
+
+
+def test_what_is_left_running_can_be_tried_on_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_traffic(tmp_path / demo.SAMPLE)
+    write_legitimate(tmp_path / demo.LEGITIMATE)
+    file = tmp_path / "pattern.yaml"
+    assert run(["pattern", "new", "--from", "self-instruct-bootstrapping", "-o", str(file)]) == 0
+    lines = demo.to_try(tmp_path, str(file))
+    assert f"stillwatch detect {tmp_path}/requests.jsonl --home {tmp_path}/cirrus" in lines
+    assert f"stillwatch policy init --home {tmp_path}/cirrus" in lines
+    (backtest,) = [line for line in lines if "backtest" in line]
+    arguments = backtest.split()[1:-2]  # a file's needs no home
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accounts_flagged"] == 36
+    assert (found["false_positives"]["seen"], found["false_positives"]["flagged"]) == (120, 0)
 
 
 def entries(stage: Stage, home: str) -> list[tuple[int, bytes, bytes, str]]:

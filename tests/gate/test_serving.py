@@ -68,10 +68,19 @@ def test_each_action_has_its_status_and_says_what_it_rests_on(running: RunningGa
     assert (slowed.status, slowed.action, slowed.headers["retry-after"]) == (429, "throttle", "60")
     flagged = running.ask(("x-account-id", "flagged"))
     assert (flagged.status, flagged.action, flagged.body) == (200, "flag", b"")
-    for headers in ([("x-account-id", "stranger")], [("x-account-id", "")], []):
+    known = ("x-organisation-id", "fine")
+    for headers, reason in (
+        ([("x-account-id", "stranger")], "no-decision"),
+        ([("x-account-id", "")], "no-account"),
+        ([known], "no-account"),
+        ([], "no-account"),
+    ):
         unknown = running.ask(*headers)
-        assert (unknown.status, unknown.action, unknown.reason) == (200, "observe", "no-decision")
+        assert (unknown.status, unknown.action, unknown.reason) == (200, "observe", reason)
         assert "x-stillwatch-decision" not in unknown.headers
+    assert (
+        'stillwatch_gate_answers_total{action="observe",reason="no-account"}' in running.look("/metrics").body.decode()
+    )
 
 
 def test_account_organisation_and_model_all_count(running: RunningGate) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from member_client.gate.snapshot import ACTIONS
 from member_client.gate.table import Networks, Table, Unusable, encode, write
-from member_client.gate.verdict import ALLOW_LISTED, DECIDED, NO_DECISION, judge
+from member_client.gate.verdict import ALLOW_LISTED, DECIDED, NO_ACCOUNT, NO_DECISION, judge
 from tests.gate.decided import NOW, Allowed, Effective, Snapshot, new_decision
 
 IDS = st.sampled_from(["a", "b", "c", "Ö & co", "x" * 512, "\udc80"])
@@ -75,7 +75,7 @@ def in_plain_words(
     if any(entry.id and (entry.kind, entry.id) in names for entry in alive):
         return "observe", ALLOW_LISTED, frozenset([""])
     if not applying:
-        return "observe", NO_DECISION, frozenset([""])
+        return "observe", NO_DECISION if account else NO_ACCOUNT, frozenset([""])
     if any(entry.kind == "network" and in_network(address, entry.id) for entry in alive):
         return "observe", ALLOW_LISTED, frozenset([""])
     strongest = max(ACTIONS.index(row.action) for row in applying)

@@ -288,6 +288,14 @@ def test_what_fell_by_a_clock_that_ran_ahead_climbs_anew_from_now() -> None:
     assert lived(good(), hours=24, memory=rolled).share == 10
 
 
+def test_no_hours_in_a_stage_are_no_shortfall() -> None:
+    policy = policy_with("[shadow]\nhours = 72\n[flag]\nhours = 0\n")
+    standing = stand(good(), policy, Memory(Stage.SHADOW, NOW), NOW, ALONE)
+    assert (standing.stage, "shadow.hours" in {one.setting for one in standing.held_by}) == (Stage.SHADOW, True)
+    (flag,) = [one for one in standing.reasons if one.setting == "flag.hours"]
+    assert (flag.holds, flag.text) == (True, "no time in flag is asked for")
+
+
 def test_a_halted_pattern_waits_for_a_person() -> None:
     wrong = good(enforced=100, wrong=2)
     halted = advanced(wrong, POLICY, ENFORCING, NOW, ALONE)

@@ -69,8 +69,13 @@ def test_an_officer_checks_it_offline_with_nothing_but_the_fingerprint(
     home: Path, command: Command, tmp_path: Path
 ) -> None:
     evidence, file = tmp_path / "gateway log.jsonl", tmp_path / "case.zip"
+    evidence.write_bytes(b"")
+    build = (*BUILD, "--no-sync", *ATTEST, "--local-evidence", evidence, "-o", file, "--home", home)
+    assert f"{evidence} is empty" in command(*build, code=2)
+    assert not file.exists()
     evidence.write_bytes(b"{}\n")
-    told = command(*BUILD, "--no-sync", *ATTEST, "--local-evidence", evidence, "-o", file, "--home", home)
+    told = command(*build)
+    assert "nobody yet: let other labs sync first, and build again; with --no-sync" in told
     assert "Nothing was sent" in told
     assert LOG.fingerprint in told
     assert file.stat().st_mode & 0o777 == 0o600
@@ -147,8 +152,9 @@ def test_cosignatures_of_members_are_in_it(tmp_path: Path, command: Command) -> 
         home = read_home(tmp_path / "lab", hub, log)
         arguments = (*BUILD, "-o", tmp_path / "case.zip", "--home", home)
         assert "required and not met: 'cosignatures'" in command(*arguments, "--no-sync", code=2)
+        assert "cosigned by 1 other lab: Boreal" in command(*arguments, "--dry-run")
         shown = command.json(*arguments)
-        assert (shown["built"], shown["sent"]) == (True, False)
+        assert (shown["built"], shown["sent"], shown["cosigned_by"]) == (True, False, [BOREAL])
     shown = command.json("referral", "verify", tmp_path / "case.zip", "--forum", log.fingerprint)
     assert len(shown["cosigned"]) == 1
     assert "cosigned by Boreal" in contents((tmp_path / "case.zip").read_bytes())["summary.md"].decode()
@@ -204,6 +210,24 @@ def test_handing_it_over_adds_to_its_custody_and_changes_nothing_else(
         "referral", "verify", first["file"], *forum, "--custody", second["custody"], code=5
     )
     assert "receiver" in command("referral", "custody", "add", file, "--from", "A", "--to", "", code=2)
+
+
+def test_a_package_that_was_handed_over_is_not_handed_over_again_unless_somebody_insists(
+    home: Path, command: Command, tmp_path: Path
+) -> None:
+    file, other = tmp_path / "case.zip", tmp_path / "another.zip"
+    file.write_bytes(built(home))
+    other.write_bytes(built(home, built_by="Ben"))
+    (tmp_path / "broken.zip").write_bytes(file.read_bytes()[:500])
+    add, people = ("referral", "custody", "add"), ("--from", "Ana Lyst", "--to", "Officer One")
+    first = command.json(*add, file, *people)["file"]
+    told = command(*add, file, *people, code=2)
+    assert f"{first} goes on from it" in told
+    assert not (tmp_path / "case.3.zip").exists()
+    later = command.json(*add, first, *people)["file"]
+    assert later in command(*add, first, *people, code=2)
+    command(*add, other, *people)
+    command(*add, file, *people, "-o", tmp_path / "fork.zip")
 
 
 def test_sharing_is_written_down_here_and_nowhere_else(home: Path, command: Command, tmp_path: Path) -> None:

@@ -133,7 +133,37 @@ def test_access_is_revoked_by_approved_decisions_and_given_back(lab: Client, tmp
     assert lab.json(*undo, "--account", "c-2", "--yes")["done"] == 0
     assert lab.json(*undo, "--account", "c-1", "--yes")["done"] == 1
     assert [one["action"] for one in heard(tmp_path / "hook.py")] == ["revoke", "restore"]
+    assert "0 given back, 1 were given back before" in lab.run(*undo, "--account", "c-1", "--yes")
     assert "access given back" in lab.run("revocation", "report", str(plan))
+
+
+def test_who_stays_shut_out_after_a_pattern_fell_is_told(lab: Client, tmp_path: Path) -> None:
+    by_account, plan = decisions(lab), tmp_path / "plan.json"
+    hook = ("--hook", hook_script(tmp_path / "hook.py"), "--rate", "1000", "--yes")
+    lab.run("decisions", "approve", *(by_account[one] for one in ACCOUNTS[:3]), "--as", "Ada")
+    lab.run("revocation", "plan", "--all-approved", "-o", str(plan))
+    assert lab.json("revocation", "list") == []
+    lab.run("revocation", "run", str(plan), *hook)
+    assert lab.json("revocation", "report", str(plan))["to_give_back"] == []
+    assert "To give back" not in lab.run("revocation", "report", str(plan))
+
+    lab.run("decisions", "lift", by_account["c-3"], "--reason", "Not what it seemed")
+    (owed,) = lab.json("revocation", "report", str(plan))["to_give_back"]
+    assert (owed["id"], owed["why"]) == ("c-3", "the decision is lifted")
+    (listed,) = lab.json("revocation", "list")
+    assert (listed["ended"], listed["to_give_back"]) == (3, 1)
+
+    (lab.home / "policy.toml").write_text(BOLD.replace('"enforce"', '"shadow"'))
+    told = lab.run("sync")
+    assert "3 accounts are still without access by a revocation whose decision no longer blocks" in told
+    lab.run("revocation", "undo", str(plan), "--account", "c-3", *hook)
+    report = lab.run("revocation", "report", str(plan))
+    assert "stillwatch revocation undo PLAN --account ID" in report
+    assert {one["id"] for one in lab.json("revocation", "report", str(plan))["to_give_back"]} == {"c-1", "c-2"}
+    assert "revocation undo PLAN" in lab.run("revocation", "list")
+    lab.run("revocation", "undo", str(plan), *hook)
+    (listed,) = lab.json("revocation", "list")
+    assert (listed["ended"], listed["to_give_back"]) == (0, 0)
 
 
 def test_a_plan_asks_once_where_the_patterns_stand_and_a_run_before_each_account(

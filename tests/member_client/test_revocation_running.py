@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from member_client.errors import InvalidInput
 from member_client.home import Home
+from member_client.revocation.authority import Target
+from member_client.revocation.giving_back import plans_in_short, to_give_back
 from member_client.revocation.hooks import Command, Outcome, Webhook
 from member_client.revocation.journal import Journal, locked, read_journal
 from member_client.revocation.planning import Plan, read_plan
@@ -75,7 +77,7 @@ def test_undo_gives_back_the_last_first_and_a_new_round_has_new_keys(tmp_path: P
     undone = go(tmp_path, plan, gateway, undo=True)
     assert (undone.done, gateway.revoked) == (2, set())
     assert [call[:2] for call in gateway.calls[2:]] == [("restore", "c"), ("restore", "a")]
-    assert go(tmp_path, plan, gateway, undo=True).done == 0
+    assert go(tmp_path, plan, gateway, undo=True) == Tally(before=2)
     go(tmp_path, plan, gateway)
     keys = [key for action, account, key in gateway.calls if account == "a"]
     assert len(set(keys)) == 3
@@ -95,13 +97,29 @@ def test_what_two_decisions_ended_comes_back_with_the_second_undoing(tmp_path: P
     assert other.decisions[0].id in why
     assert other.id in why
     assert "released" in state(tmp_path, one)
-    assert go(tmp_path, one, gateway, undo=True) == Tally()
+    assert go(tmp_path, one, gateway, undo=True) == Tally(before=len(one.targets) - 1)
     assert go(tmp_path, other, gateway, undo=True).done == len(other.targets)
     assert gateway.revoked == set()
     # and a new round is another one for the lab's own system
     go(tmp_path, one, gateway)
     revoked = [key for action, account, key in gateway.calls if (action, account) == ("revoke", "b")]
     assert len(set(revoked)) == 3
+
+
+def test_who_is_shut_out_by_another_decision_that_still_blocks_is_not_to_be_given_back(tmp_path: Path) -> None:
+    other = DECISION[:-1] + "2"
+    for plan in (plan_of("a", "b"), plan_of("b", "c", number=2, decision=other)):
+        go(tmp_path, plan, Gateway())
+
+    class FirstFell(Says):
+        def why_not(self, target: Target) -> str:
+            return "lifted" if target.decision == DECISION else super().why_not(target)
+
+    lines = read_journal(Home(tmp_path))
+    assert [one.target.id for one in to_give_back(lines, FirstFell())] == ["a"]
+    everybody = to_give_back(lines, FirstFell({"b": "expired", "c": "expired"}))
+    assert [one.target.id for one in everybody] == ["a", "b", "b", "c"]
+    assert [(one.ended, one.to_give_back) for one in plans_in_short(lines, everybody)] == [(2, 2), (2, 2)]
 
 
 def test_each_account_is_asked_about_at_its_turn_and_before_another_try(tmp_path: Path) -> None:
@@ -263,8 +281,9 @@ def test_a_plan_file_is_read_back_and_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"targets\.0\.kind"):
         read_plan(file)
     file.write_bytes(b"{")
-    with pytest.raises(InvalidInput, match="not a plan"):
+    with pytest.raises(InvalidInput, match="not a plan") as refused:
         read_plan(file)
+    assert "stillwatch revocation plan" in refused.value.hint
     with pytest.raises(InvalidInput, match="cannot read"):
         read_plan(tmp_path / "nothing")
 
