@@ -20,7 +20,7 @@ from docs.demo_traffic import POOL_ACCOUNTS, POOL_REQUESTS, write_legitimate, wr
 from hub.database.embedded import destroy
 from member_client.cli.main import run
 
-pytestmark = pytest.mark.timeout(300)  # whichever test comes first waits for the whole story
+pytestmark = pytest.mark.timeout(900)  # whichever test comes first waits for the whole story
 
 
 @pytest.fixture(scope="module")

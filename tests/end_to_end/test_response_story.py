@@ -23,7 +23,7 @@ from tests.member_client.lab_homes import make_home
 from tests.member_client.receivers import WebServer, web_server
 from tests.member_client.revocation_world import heard, hook_script
 
-pytestmark = pytest.mark.timeout(300)  # some 150 commands; a busy machine takes its time
+pytestmark = pytest.mark.timeout(900)  # some 150 commands; a busy machine takes its time
 HANDBOOK = Path("docs/handbook.md").resolve()
 STILLWATCH = Path(sys.executable).with_name("stillwatch")
 BENCHMARK, CUSTOMER, GUILTY = "acct-0000", "acct-0007", "acct-0008"

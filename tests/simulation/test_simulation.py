@@ -15,7 +15,7 @@ IDLE = frozenset([0, 1, 2, 4, 5, 7, 8])
 """On which nothing would change a pattern's stage."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_bad_pattern_blocks_nobody_and_a_good_one_enforces(tmp_path: Path, new_database: Callable[[], str]) -> None:
     sizes = Sizes(accounts=1_000, campaign=25, days=DAYS)
     traffics = labs_traffic(made_up_corpus(), 4, sizes, 1, tmp_path / "traffic")
