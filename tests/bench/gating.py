@@ -79,6 +79,7 @@ def gate(folder: Path, sizes: Sizes) -> list[Figure]:
         bare = [_at_rate(port, rows, seconds / 2) for _ in range(sizes.samples)]
     with _process("serve", str(home.path)) as (process, port), _memory(process) as memory:
         _first_table(port, rows)
+        _at_rest(process)
         progress(f"  {rows:,} decisions, {process.memory_info().rss / _MEGABYTE:.0f} MB")
         calm = []
         before, begun = sum(process.cpu_times()[:2]), time.perf_counter()
@@ -245,6 +246,16 @@ def _first_table(port: int, rows: int) -> None:
             if time.monotonic() > deadline:
                 raise BenchFailed("the gate takes no first table")
             time.sleep(0.1)
+
+
+def _at_rest(process: psutil.Process) -> None:
+    """Wait until the gate makes no table any more: by the first, decisions come into effect, which makes a second."""
+    quiet, deadline = 0, time.monotonic() + PATIENCE_SECONDS
+    while quiet < 30:
+        if time.monotonic() > deadline:
+            raise BenchFailed("the gate makes one table after the other")
+        quiet = 0 if process.children() else quiet + 1
+        time.sleep(0.1)
 
 
 @contextmanager
