@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 BURST = 5
 MAX_SUBJECTS = 65_536
 """Beyond so many at a time those who came first are forgotten: they get their credit anew."""
@@ -13,7 +15,7 @@ class Pace:
     def __init__(self, per_minute: int) -> None:
         """Let so many requests a minute pass; 0 for none."""
         self._gap = 60.0 / per_minute if per_minute else 0.0
-        self._due: dict[str, float] = {}
+        self._due: OrderedDict[str, float] = OrderedDict()
 
     def wait(self, decision: str, now: float) -> float:
         """Seconds until the next request may pass, 0 if this one does.
@@ -29,6 +31,6 @@ class Pace:
             self._due[decision] = due
             return early
         if len(self._due) >= MAX_SUBJECTS:
-            del self._due[next(iter(self._due))]
+            self._due.popitem(last=False)
         self._due[decision] = due + self._gap
         return 0.0

@@ -279,9 +279,10 @@ def _memory(process: psutil.Process) -> Iterator[Callable[[], float]]:
 
 
 def _watch_memory(process: str) -> None:
-    """Until standard input ends."""
+    """Until standard input ends. Looking through all processes takes a while: the gate and its load go first."""
+    os.nice(19)
     peak, server = 0, psutil.Process(int(process))
-    while not select.select([sys.stdin], [], [], 0.1)[0]:
+    while not select.select([sys.stdin], [], [], 0.5)[0]:
         try:
             family = [server, *server.children(recursive=True)]
             peak = max(peak, sum(one.memory_info().rss for one in family))
