@@ -268,22 +268,30 @@ def make_trouble(hubs: Sequence[HubProcess], database_url: str, tally: Tally, st
     """Kill the second hub, freeze the first, cut connections to the database, one at a time, until told to stop."""
     chance = random.Random(seed)
     while not stop.wait(chance.uniform(5, 20)):
-        trouble = chance.choice(("killed a hub", "froze a hub", "cut the database connections"))
-        if trouble == "killed a hub":
-            hubs[1].kill()
-            hubs[1].start()
-            hubs[1].wait_until_ready()
-        elif trouble == "froze a hub":
-            hubs[0].freeze()
-            stop.wait(chance.uniform(0.1, 2))
-            hubs[0].thaw()
-        else:
-            with connect(database_url) as connection:
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"
-                )
-        tally.trouble(trouble)
+        try:
+            tally.trouble(_make_one(chance, hubs, database_url, stop))
+        except BaseException:
+            tally.wanted = 0  # without troubles the rest would show nothing
+            raise
+
+
+def _make_one(chance: random.Random, hubs: Sequence[HubProcess], database_url: str, stop: threading.Event) -> str:
+    trouble = chance.choice(("killed a hub", "froze a hub", "cut the database connections"))
+    if trouble == "killed a hub":
+        hubs[1].kill()
+        hubs[1].start()
+        hubs[1].wait_until_ready()
+    elif trouble == "froze a hub":
+        hubs[0].freeze()
+        stop.wait(chance.uniform(0.1, 2))
+        hubs[0].thaw()
+    else:
+        with connect(database_url) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"
+            )
+    return trouble
 
 
 def watch(process: psutil.Process, tally: Tally, megabytes: list[tuple[int, float]], stop: threading.Event) -> None:
