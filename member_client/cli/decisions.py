@@ -25,7 +25,6 @@ from member_client.decisions.register import Register, Wanted, check_text
 from member_client.decisions.rules import Rules
 from member_client.detection.findings import written_whole
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import name_of
 from member_client.session import Session
 
 app = typer.Typer(help="See, approve, lift and review what `decide` made of matches.", no_args_is_help=True)
@@ -324,7 +323,7 @@ def _author(session: Session, pattern: str) -> str:
     head = session.store.head(pattern)
     if head is None:
         return "not known here"
-    return name_of(head.author, session.membership)
+    return session.membership.name_of(head.author)
 
 
 def _table(found: Sequence[dict[str, Any]]) -> None:

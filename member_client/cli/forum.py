@@ -15,7 +15,7 @@ from member_client.cli.output import HomeOption, JsonOption, QrOption, open_sess
 from member_client.cli.sync import bring_up_to_date
 from member_client.errors import HubUnreachable, InvalidInput
 from member_client.forum import cards, proposals
-from member_client.forum.explaining import explain, headline, name_of
+from member_client.forum.explaining import explain, headline
 from member_client.forum.proposals import Outcome, membership_statement
 from member_client.home import write_privately
 from member_client.publishing import Published, first_version, next_version
@@ -318,10 +318,7 @@ def log(home: HomeOption = None, as_json: JsonOption = False) -> None:
     for index, data in session.store.membership_log():
         signed, statement = proposals.parse_signed(data)
         before, state = state, after(state, statement, index, signed.payload_sha256)
-        names = [
-            state.keys[signature.key_id].name or name_of(state.keys[signature.key_id].holder, state)
-            for signature in signed.signatures
-        ]
+        names = [state.name_of(signature.key_id) for signature in signed.signatures]
         rows.append(
             {
                 "index": index,

@@ -29,7 +29,7 @@ from member_client.cli.pattern_publishing import (
 from member_client.errors import InvalidInput
 from member_client.feedback import StoredVoice, VoiceKind
 from member_client.feedback_in_words import names, precision_in_words, voice_document
-from member_client.patterns.finding import listing, name_of, resolve, short_id
+from member_client.patterns.finding import listing, resolve, short_id
 from member_client.patterns.presenting import choose
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
@@ -206,7 +206,7 @@ def pattern_feedback(
         _opinion_table(said, membership)
     for one in said:
         if one.state == "active" and one.statement.body.comment:
-            say(f"{name_of(one.version.author, membership)}: {one.statement.body.comment}")
+            say(f"{membership.name_of(one.version.author)}: {one.statement.body.comment}")
 
 
 def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:
@@ -219,7 +219,7 @@ def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:
                 (
                     short_id(body.pattern.id),
                     body.pattern.version,
-                    name_of(one.version.author, membership),
+                    membership.name_of(one.version.author),
                     body.verdict,
                     measured,
                     one.version.created[:10],

@@ -65,13 +65,12 @@ def listing(version: StoredVersion, membership: Membership, now: datetime) -> Li
     """A version with its state and its author's name."""
     state = state_of(version, membership, now)
     why = why_suspect(version, membership) if state == "suspect" else ""
-    return Listed(version, state, name_of(version.author, membership), why)
+    return Listed(version, state, membership.name_of(version.author), why)
 
 
 def name_of(member: str, membership: Membership) -> str:
     """A lab's name, or its id if the log has not admitted it."""
-    known = membership.members.get(member)
-    return known.name if known is not None else member
+    return membership.name_of(member)
 
 
 def short_id(record_id: str) -> str:

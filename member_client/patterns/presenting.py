@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import Listed, listing, name_of
+from member_client.patterns.finding import Listed, listing
 from member_client.patterns.yaml_writing import pattern_file
 from member_client.session import Session
 from member_client.sync.store import Store, StoredVersion
@@ -108,7 +108,7 @@ def provenance(session: Session, version: StoredVersion) -> Provenance:
     data = session.store.entry(version.index)
     return Provenance(
         author=version.author,
-        author_name=name_of(version.author, membership),
+        author_name=membership.name_of(version.author),
         signer=version.signer,
         signer_state=signer_state,
         index=version.index,
@@ -147,7 +147,7 @@ def withdrawal_of(session: Session, record_id: str) -> WithdrawnBy | None:
     for version in session.store.versions(type="withdrawal", refers_to=record_id):
         statement = statement_at(session.store, version.index)
         if isinstance(statement, Withdrawal):
-            lab = name_of(version.author, session.membership)
+            lab = session.membership.name_of(version.author)
             return WithdrawnBy(lab, version.index, version.created, statement.body.reason)
     return None
 
