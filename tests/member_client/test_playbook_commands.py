@@ -20,6 +20,7 @@ from sharing_protocol.statements import PlaybookKind, new_id
 from tests.forum import ForumInABox, Lab, handling, running_hub, signed
 from tests.hub.refusals import problem_of
 from tests.member_client.lab_homes import Client, make_home
+from tests.member_client.terminal import type_in
 from tests.member_client.test_playbook_files import FILE, NOW
 from tests.protocol.response_bodies import PROCEDURE, playbook_body
 
@@ -254,15 +255,6 @@ def test_a_changed_run_is_told_and_exits_5(aurora: Client, file: Path) -> None:
     aurora.run("playbook", "step", first, "2", "--by", "Ada", code=5)
     listed = aurora.json("playbook", "runs", code=5)
     assert [(one["run"], one["state"]) for one in listed] == [(first, "damaged"), (other, "under way")]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def type_in(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal("".join(f"{line}\n" for line in lines)))
 
 
 def test_a_person_walks_through_a_playbook_and_comes_back(
