@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
+from member_client.cli.confirming import confirm
 from member_client.cli.output import HomeOption, JsonOption, open_session, say_line
 from member_client.decisions import allow_register
 from member_client.decisions.in_effect import remember_enforced
@@ -305,11 +306,8 @@ def _choose(
         raise InvalidInput(f"{wanted.pattern} begins the ids of {len(patterns)} patterns", "give more of it")
     if not as_json:
         _table(_shown(session, register, [register.resolve(one.id) for one in found]))
-    if not yes:
-        if as_json or not sys.stdin.isatty():
-            raise InvalidInput("nothing was done: nobody confirmed it", "look at the decisions, then pass --yes")
-        if not typer.confirm(f"{what[:1].upper()}{what[1:]}: all {len(found):,} of these?"):
-            raise InvalidInput("nothing was done")
+    question = f"{what[:1].upper()}{what[1:]}: all {len(found):,} of these?"
+    confirm(question, "nothing was done", "look at the decisions", yes=yes, as_json=as_json)
     return _Chosen((), found)
 
 

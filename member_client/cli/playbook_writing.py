@@ -11,17 +11,18 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import (
+from member_client.cli.pattern_writing import INVALID, now, report_issues
+from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
+    ReasonOption,
     YesOption,
     bring_up_to_date,
-    confirm_publication,
     handling_options,
+    may_publish,
     report_published,
-    show_first,
 )
-from member_client.cli.pattern_writing import INVALID, now, report_issues
+from member_client.cli.records import VersionOption
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
 from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
@@ -141,7 +142,7 @@ def revise(
 
 def withdraw(
     record_id: IdArgument,
-    reason: Annotated[str, typer.Option(help="Why, for every lab to read.", show_default=False)],
+    reason: ReasonOption,
     marking: Annotated[str, typer.Option("--marking", help="TLP marking; by default the playbook's.")] = "",
     valid_until: Annotated[
         str, typer.Option("--valid-until", help="A day; by default a year from now.", metavar="DAY")
@@ -161,14 +162,8 @@ def withdraw(
     newest = own_newest(session, record_id, "playbook")
     handling = handling_options(marking, "", "", valid_until)
     body = withdrawal_body(session, newest, reason, handling)
-    if not as_json:
-        show_first([(f"withdrawal of {newest.title}", body)])
-    elif dry_run:
-        output.print_json(body)
-    if dry_run:
-        return
-    confirm_publication(1, yes, as_json)
-    report_published(withdraw_record(session, newest.id, reason, handling, "playbook"), session, as_json)
+    if may_publish([(f"withdrawal of {newest.title}", body)], body, dry_run=dry_run, yes=yes, as_json=as_json):
+        report_published(withdraw_record(session, newest.id, reason, handling, "playbook"), session, as_json)
 
 
 def list_playbooks(
@@ -202,7 +197,7 @@ def show(
     playbook: ChosenArgument,
     cacao: Annotated[bool, typer.Option("--cacao", help="Print the CACAO 2.0 document.")] = False,
     as_file: Annotated[bool, typer.Option("--yaml", help="Print it as a playbook file, to revise it with.")] = False,
-    version: Annotated[int | None, typer.Option(min=1, help="By default the newest.", metavar="N")] = None,
+    version: VersionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -278,16 +273,10 @@ def _usable(reading: Reading) -> WrittenPlaybook:
 
 
 def _may_publish_file(playbook: WrittenPlaybook, dry_run: bool, yes: bool, as_json: bool) -> bool:
-    """Show what a file says, whole, and ask; False if this was to try it only."""
     body = playbook.content.model_dump(mode="json")
-    if not as_json:
-        show_first([(playbook.content.title, body)])
-        say("The CACAO document gets its own ids and dates when it is signed.")
-    elif dry_run:
-        output.print_json({"file": playbook.file, "body": body})
-    if not dry_run:
-        confirm_publication(1, yes, as_json)
-    return not dry_run
+    note = "The CACAO document gets its own ids and dates when it is signed."
+    document = {"file": playbook.file, "body": body}
+    return may_publish([(playbook.content.title, body)], document, dry_run=dry_run, yes=yes, as_json=as_json, note=note)
 
 
 def _linted(reading: Reading) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 from member_client import proof_reading
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say, typed_fingerprint
-from member_client.cli.pattern_viewing import VersionOption
+from member_client.cli.records import VersionOption
 from member_client.errors import InvalidInput, NotProven
 from member_client.home import write_privately
 from member_client.proving import prove as make_proof

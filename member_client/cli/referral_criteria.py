@@ -9,17 +9,16 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import (
+from member_client.cli.pattern_writing import now, report_issues
+from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
     YesOption,
     bring_up_to_date,
-    confirm_publication,
+    may_publish,
     published_document,
     say_published,
-    show_first,
 )
-from member_client.cli.pattern_writing import now, report_issues
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import short_id
 from member_client.referral import criteria
@@ -91,13 +90,9 @@ def submit(
     """Publish criteria, signed, for every member to read and use. What will be published is shown first, whole."""
     session = open_session(home)
     written = _written(file)
-    if not as_json:
-        show_first([(written.content.title, written.body)])
-    elif dry_run:
-        output.print_json({"file": str(file), "body": written.body})
-    if dry_run:
+    document = {"file": str(file), "body": written.body}
+    if not may_publish([(written.content.title, written.body)], document, dry_run=dry_run, yes=yes, as_json=as_json):
         return
-    confirm_publication(1, yes, as_json)
     bring_up_to_date(session, no_sync, as_json)
     published = criteria.submit(session, written, revise)
     if as_json:
