@@ -46,7 +46,7 @@ ByPatternOption = Annotated[
 LimitOption = Annotated[int, typer.Option(min=0, help="With --pattern, at most so many, the newest; 0 for all.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="With --pattern, do not ask.")]
 NameOption = Annotated[
-    str, typer.Option("--as", help="Who you are; by default the user of this machine.", metavar="NAME")
+    str, typer.Option("--by", "--as", help="Who you are; by default the user of this machine.", metavar="NAME")
 ]
 
 

@@ -18,6 +18,7 @@ from member_client.forum import cards, proposals
 from member_client.forum.explaining import explain, headline
 from member_client.forum.proposals import Outcome, membership_statement
 from member_client.home import write_privately
+from member_client.named_files import read_named
 from member_client.publishing import Published, first_version, next_version
 from member_client.session import Session
 from sharing_protocol import envelope as envelopes
@@ -84,7 +85,7 @@ def found(
 
 
 def _submit_founding(session: Session, path: Path, qr: bool, as_json: bool) -> None:
-    signed, statement = proposals.parse_signed(_read(path))
+    signed, statement = proposals.parse_signed(read_named(path, envelopes.MAX_ENVELOPE_BYTES))
     if not isinstance(statement, Found):
         raise InvalidInput(f"{path} is not a founding file")
     _check_founding(statement)
@@ -274,7 +275,7 @@ def sign(
 
 
 def _sign_file(session: Session, path: Path, yes: bool, as_json: bool) -> None:
-    signed, statement = proposals.parse_signed(_read(path))
+    signed, statement = proposals.parse_signed(read_named(path, envelopes.MAX_ENVELOPE_BYTES))
     if not isinstance(statement, Found):
         raise InvalidInput(f"{path} is not a founding file", "other proposals are signed by their id")
     _check_founding(statement)
@@ -429,11 +430,3 @@ def _show_and_confirm(statement: MembershipStatement, membership: Membership, ye
 
 def _admin_cards(paths: list[Path]) -> list[Admin]:
     return [cards.read(path, cards.AdminCard).admin for path in paths]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(envelopes.MAX_ENVELOPE_BYTES + 1)
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error

@@ -29,6 +29,7 @@ from member_client.cli.records import IdArgument, VersionOption
 from member_client.errors import InvalidInput
 from member_client.feedback import StoredVoice, VoiceKind
 from member_client.feedback_in_words import names, precision_in_words, voice_document
+from member_client.named_files import read_named
 from member_client.patterns.finding import listing, resolve, short_id
 from member_client.patterns.presenting import choose
 from member_client.session import Session
@@ -246,12 +247,9 @@ def _backtested(file: Path, pattern: StoredVersion) -> dict[str, Any]:
         InvalidInput: the file has none.
     """
     hint = "write it with `stillwatch pattern backtest PATTERN --json > FILE`"
+    data = read_named(file, _MAX_MEASURED_BYTES)
     try:
-        with file.open("rb") as opened:
-            data = opened.read(_MAX_MEASURED_BYTES + 1)
         document = json.loads(data) if len(data) <= _MAX_MEASURED_BYTES else None
-    except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}", "check the file's name") from error
     except (ValueError, RecursionError):
         document = None
     tested = document.get("pattern") if isinstance(document, dict) else None

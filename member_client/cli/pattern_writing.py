@@ -12,14 +12,13 @@ import typer
 from member_client.cli import output
 from member_client.cli.output import JsonOption, say
 from member_client.errors import InvalidInput
+from member_client.named_files import write_new
 from member_client.patterns import library
 from member_client.patterns.authoring import FileIssue, Reading, WrittenPattern, read, read_bytes
 from sharing_protocol.pattern_logic import TestReport
 from sharing_protocol.statements import PatternKind
 
 FilesArgument = Annotated[list[Path], typer.Argument(help="Pattern files.", show_default=False)]
-
-INVALID = 2
 
 
 def new(
@@ -36,13 +35,7 @@ def new(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, text)
     say(f"{out} written; edit it, then: stillwatch pattern lint {out} && stillwatch pattern test {out}")
 
 
@@ -75,7 +68,7 @@ def lint_files(files: FilesArgument, as_json: JsonOption = False) -> None:
                 only = " but the template's text, before it is submitted" if reading.warnings else ""
                 say(f"{reading.file}: nothing to mend{only}", "yellow" if only else "green")
     if any(reading.issues for reading in readings):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def try_files(files: FilesArgument, as_json: JsonOption = False) -> None:
@@ -90,7 +83,7 @@ def try_files(files: FilesArgument, as_json: JsonOption = False) -> None:
             if report is not None:
                 report_tests(reading.file, report)
     if not all(report is not None and report.passed for _, report in tried):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def read_for_submission(files: Sequence[Path], moment: datetime) -> list[WrittenPattern]:

@@ -11,7 +11,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_writing import INVALID, now, report_issues
+from member_client.cli.pattern_writing import now, report_issues
 from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
@@ -24,6 +24,7 @@ from member_client.cli.publication import (
 )
 from member_client.cli.records import VersionOption
 from member_client.errors import InvalidInput
+from member_client.named_files import write_new
 from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
 from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
 from member_client.playbooks import library
@@ -63,13 +64,7 @@ def new(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, text)
     say(f"{out} written; edit it, then: stillwatch playbook lint {out}")
 
 
@@ -94,7 +89,7 @@ def lint_files(
             else:
                 say(f"{reading.file}: nothing to mend", "green")
     if any(reading.issues for reading in readings):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def submit(

@@ -20,6 +20,7 @@ from member_client.cli.publication import (
     say_published,
 )
 from member_client.errors import InvalidInput
+from member_client.named_files import write_new
 from member_client.patterns.finding import short_id
 from member_client.referral import criteria
 from member_client.referral.criteria_file import WrittenCriteria, read, starter
@@ -28,7 +29,6 @@ app = typer.Typer(help="When a lab may turn to an authority, and with what.", no
 
 FileArgument = Annotated[Path, typer.Argument(help="A file with referral criteria.", show_default=False)]
 CriteriaId = Annotated[str, typer.Argument(help="The criteria's id, or the beginning of it.", show_default=False)]
-_INVALID = 2
 
 
 @app.command()
@@ -39,13 +39,7 @@ def new(
     if out is None:
         typer.echo(starter(), nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(starter())
-    except FileExistsError as error:
-        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, starter())
     say(f"{out} written; edit it, then: stillwatch referral criteria lint {out}")
 
 
@@ -74,7 +68,7 @@ def lint(
             if not reading.issues:
                 say(f"{file}: fine", "green")
     if any(reading.issues for _, reading in readings):
-        raise typer.Exit(_INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 @app.command()

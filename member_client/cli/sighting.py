@@ -77,7 +77,10 @@ def report(
         for tally in _to_report(session, tallies, pattern, summary)
     ]
     if not bodies:
-        raise InvalidInput("there is nothing to report: no pattern matched, or all was reported before")
+        raise InvalidInput(
+            "there is nothing to report: no pattern matched, or all was reported before",
+            "run `stillwatch detect` over newer logs, or name another run",
+        )
     shown = [(tally.title, body) for tally, body in bodies]
     if not may_publish(shown, [body for _, body in bodies], dry_run=dry_run, yes=yes, as_json=as_json):
         return
