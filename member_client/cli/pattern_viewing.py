@@ -105,7 +105,7 @@ def export(
 
 def _report_list(items: list[Listed], as_json: bool) -> None:
     if as_json:
-        output.print_json([presenting.listed_document(item) for item in items])
+        output.print_json([presenting.pattern_document(item) for item in items])
         return
     rows = [
         (
@@ -151,7 +151,7 @@ def _show_document(session: Session, versions: list[StoredVersion], chosen: Stor
     item = next(item for item in listed if item.version.version == chosen.version)
     withdrawal = presenting.withdrawal_of(session, chosen.id)
     return {
-        **presenting.listed_document(item),
+        **presenting.pattern_document(item),
         "versions": [
             {
                 "version": one.version.version,

@@ -120,12 +120,14 @@ def usable(reading: Reading) -> WrittenPattern:
         InvalidInput: it has some.
     """
     if reading.pattern is None:
-        count = len(reading.issues)
-        raise InvalidInput(
-            f"{reading.file} has {count} issue{'s' if count > 1 else ''} to mend, the first: {reading.issues[0]}",
-            f"see `stillwatch pattern lint {reading.file}`",
-        )
+        raise to_mend(reading.file, reading.issues, "pattern lint")
     return reading.pattern
+
+
+def to_mend(file: str | Path, issues: Sequence[FileIssue], linter: str) -> InvalidInput:
+    """Why a file with issues is of no use, and the command that tells them all."""
+    count = f"{len(issues)} issue{'s' if len(issues) > 1 else ''}"
+    return InvalidInput(f"{file} has {count} to mend, the first: {issues[0]}", f"see `stillwatch {linter} {file}`")
 
 
 def now() -> datetime:
@@ -167,13 +169,9 @@ def _linted(reading: Reading) -> dict[str, Any]:
     return {
         "file": reading.file,
         "ok": not reading.issues,
-        "issues": [_issue(issue) for issue in reading.issues],
-        "warnings": [_issue(issue) for issue in reading.warnings],
+        "issues": [issue.document() for issue in reading.issues],
+        "warnings": [issue.document() for issue in reading.warnings],
     }
-
-
-def _issue(issue: FileIssue) -> dict[str, Any]:
-    return {"line": issue.line, "column": issue.column, "what": issue.what, "mend": issue.mend, "code": issue.code}
 
 
 def _tested(report: TestReport | None) -> dict[str, Any]:

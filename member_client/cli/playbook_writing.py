@@ -11,7 +11,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_writing import now, report_issues
+from member_client.cli.pattern_writing import now, report_issues, to_mend
 from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
@@ -25,7 +25,7 @@ from member_client.cli.publication import (
 from member_client.cli.records import VersionOption
 from member_client.errors import InvalidInput
 from member_client.named_files import write_new
-from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
+from member_client.patterns.finding import ALL, STATES, Listed, listed_document, listing, resolve, short_id
 from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
 from member_client.playbooks import library
 from member_client.playbooks.leftovers import left_as_shipped
@@ -175,7 +175,7 @@ def list_playbooks(
     listed = [listing(version, session.membership, session.now) for version in versions]
     found = [one for one in listed if state in (ALL, one.state) and (kind is None or one.version.kind == kind.value)]
     if as_json:
-        output.print_json([_listed_document(one) for one in found])
+        output.print_json([listed_document(one) for one in found])
         return
     output.table(
         ["id", "ver.", "state", "kind", "author", "title"],
@@ -203,7 +203,7 @@ def show(
     elif as_file:
         typer.echo(playbook_file(chosen.body), nl=False)
     elif as_json:
-        state = _listed_document(chosen.listed) if chosen.listed else {}
+        state = listed_document(chosen.listed) if chosen.listed else {}
         output.print_json(state | {"source": chosen.origin, "body": chosen.body.model_dump(mode="json")})
     else:
         _say_playbook(chosen)
@@ -259,11 +259,7 @@ def _to_publish(file: Path, session: Session) -> WrittenPlaybook:
 
 def _usable(reading: Reading) -> WrittenPlaybook:
     if reading.playbook is None:
-        count = len(reading.issues)
-        raise InvalidInput(
-            f"{reading.file} has {count} issue{'s' if count > 1 else ''} to mend, the first: {reading.issues[0]}",
-            f"see `stillwatch playbook lint {reading.file}`",
-        )
+        raise to_mend(reading.file, reading.issues, "playbook lint")
     return reading.playbook
 
 
@@ -275,30 +271,9 @@ def _may_publish_file(playbook: WrittenPlaybook, dry_run: bool, yes: bool, as_js
 
 
 def _linted(reading: Reading) -> dict[str, Any]:
-    issues = [
-        {"line": one.line, "column": one.column, "what": one.what, "mend": one.mend, "code": one.code}
-        for one in reading.issues
-    ]
+    issues = [one.document() for one in reading.issues]
     left = left_as_shipped(reading.playbook, now()) if reading.playbook is not None else ""
     return {"file": reading.file, "ok": not issues, "issues": issues, "warnings": [left] if left else []}
-
-
-def _listed_document(item: Listed) -> dict[str, Any]:
-    version = item.version
-    return {
-        "id": version.id,
-        "version": version.version,
-        "state": item.state,
-        "kind": version.kind,
-        "title": version.title,
-        "marking": version.marking,
-        "author": version.author,
-        "author_name": item.author_name,
-        "index": version.index,
-        "entry": version.entry,
-        "created": version.created,
-        "valid_until": version.valid_until,
-    }
 
 
 def _say_playbook(chosen: ChosenPlaybook) -> None:

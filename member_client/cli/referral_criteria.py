@@ -9,7 +9,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_writing import now, report_issues
+from member_client.cli.pattern_writing import now, report_issues, to_mend
 from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
@@ -51,13 +51,12 @@ def lint(
     """Check files; exits 2 if anything is to be mended."""
     readings = [(file, read(file, now())) for file in files]
     if as_json:
-        fields = ("line", "column", "what", "mend", "code")
         output.print_json(
             [
                 {
                     "file": str(file),
                     "ok": not reading.issues,
-                    "issues": [{name: getattr(issue, name) for name in fields} for issue in reading.issues],
+                    "issues": [issue.document() for issue in reading.issues],
                 }
                 for file, reading in readings
             ]
@@ -148,6 +147,5 @@ def _written(file: Path) -> WrittenCriteria:
     reading = read(file, now())
     report_issues(reading.issues)
     if reading.criteria is None:
-        hint = f"see `stillwatch referral criteria lint {file}`"
-        raise InvalidInput(f"{file} has {len(reading.issues)} thing(s) to mend", hint)
+        raise to_mend(file, reading.issues, "referral criteria lint")
     return reading.criteria

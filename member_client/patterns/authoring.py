@@ -60,6 +60,10 @@ class FileIssue:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.what}; {self.mend} [{self.code}]"
 
+    def document(self) -> dict[str, Any]:
+        """The same for scripts, below the file's name."""
+        return {"line": self.line, "column": self.column, "what": self.what, "mend": self.mend, "code": self.code}
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenPattern:

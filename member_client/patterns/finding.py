@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from member_client.errors import InvalidInput
 from member_client.session import Session
@@ -71,6 +72,25 @@ def listing(version: StoredVersion, membership: Membership, now: datetime) -> Li
 def name_of(member: str, membership: Membership) -> str:
     """A lab's name, or its id if the log has not admitted it."""
     return membership.name_of(member)
+
+
+def listed_document(item: Listed) -> dict[str, Any]:
+    """A listed version of any kind of record, for scripts."""
+    version = item.version
+    return {
+        "id": version.id,
+        "version": version.version,
+        "state": item.state,
+        "kind": version.kind,
+        "title": version.title,
+        "marking": version.marking,
+        "author": version.author,
+        "author_name": item.author_name,
+        "index": version.index,
+        "entry": version.entry,
+        "created": version.created,
+        "valid_until": version.valid_until,
+    }
 
 
 def short_id(record_id: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import Listed, listing
+from member_client.patterns.finding import Listed, listed_document, listing
 from member_client.patterns.yaml_writing import pattern_file
 from member_client.session import Session
 from member_client.sync.store import Store, StoredVersion
@@ -70,26 +70,14 @@ class WithdrawnBy:
     reason: str
 
 
-def listed_document(item: Listed) -> dict[str, Any]:
-    """A listed version for scripts."""
+def pattern_document(item: Listed) -> dict[str, Any]:
+    """A listed version of a pattern for scripts."""
     version = item.version
-    return {
-        "id": version.id,
-        "version": version.version,
-        "state": item.state,
+    return listed_document(item) | {
         "why": item.why,
-        "kind": version.kind,
-        "title": version.title,
         "severity": version.severity,
         "techniques": list(version.techniques),
-        "marking": version.marking,
-        "author": version.author,
-        "author_name": item.author_name,
-        "index": version.index,
-        "entry": version.entry,
-        "created": version.created,
         "valid_from": version.valid_from,
-        "valid_until": version.valid_until,
         "trial": {None: "not tried yet", "": "passed"}.get(version.trial, version.trial),
     }
 
