@@ -104,7 +104,7 @@ class Register:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -65536"):
                 self.database.execute(f"PRAGMA {pragma}")
             if self.database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-                with self._begun("IMMEDIATE"):
+                with transaction(self.database):
                     prepare(self.database, path)
         except (sqlite3.Error, OSError) as error:
             raise InvalidInput(f"{path} cannot be opened: {error}", "check the file and its permissions") from error
