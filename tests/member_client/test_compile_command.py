@@ -15,11 +15,6 @@ from tests.member_client.command import Command
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
-@pytest.fixture
 def pattern(tmp_path: Path) -> Path:
     path = tmp_path / "sweep.yaml"
     path.write_text(library.starter("self-instruct-bootstrapping").text, encoding="utf-8")
