@@ -52,7 +52,7 @@ def found(stage: Stage) -> str:
     stage.run(
         "ada", "forum", "found", "--name", "Distillation Watch", *cards,
         "--threshold", "2", "--log-key", identity["log_key"], "--timestamp-key", identity["timestamp_key"],
-        "-o", founding,
+        "-o", founding, "--yes",
     )  # fmt: skip
     output = stage.run("ben", "forum", "sign", founding, "--yes", "--json", lines=0)
     fingerprint: str = json.loads(output)["fingerprint"]
@@ -71,7 +71,7 @@ def admit_labs(stage: Stage, fingerprint: str) -> None:
         request = _card(stage, home)
         shown = 4 if home == "aurora" else 0
         stage.run(home, "init", "--name", name, "--hub", stage.url, "--forum", fingerprint, "-o", request, lines=shown)
-        proposal = json.loads(stage.run("ada", "forum", "admit", request, "--json", lines=0))["proposal"]
+        proposal = json.loads(stage.run("ada", "forum", "admit", request, "--yes", "--json", lines=0))["proposal"]
         stage.run("ben", "forum", "sign", proposal[:16], "--yes", lines=12 if home == "aurora" else 0)
     for home in LABS:
         stage.run(home, "sync")

@@ -40,7 +40,7 @@ def respond(stage: Stage, pattern: str) -> None:
     named = decision["id"].partition("--")[2][:8]
     with stage.gate("boreal") as ask:
         before = ask(CUSTOMER, 200)
-        stage.run("boreal", "decisions", "approve", named, "--as", "Bo Real")
+        stage.run("boreal", "decisions", "approve", named, "--by", "Bo Real")
         blocked = ask(CUSTOMER, 403)
         stage.check("the gate's answers before and after approval", (before, blocked), (before, blocked) == (200, 403))
         stage.tell(

@@ -162,11 +162,14 @@ def init(
 
 
 @commands.command()
-def identity(home: Home, as_json: AsJson = False) -> None:
-    """Print the log's origin and its two verifier keys, which the founding statement names; then further pairs."""
+def identity(home: Home, as_json: AsJson = False, config: ConfigFile = None) -> None:
+    """Print the log's origin and its two verifier keys, which the founding statement names; then further pairs.
+
+    With the URL that members type, if the settings have a public one.
+    """
     first = HubIdentity.load(home)
     others = [pair for pair in further_pairs(home, first.origin) if pair.public != first.public]
-    _print_identity(first, as_json, others)
+    _print_identity(first, as_json, others, read_settings(home, config).public_url)
 
 
 @commands.command("next-keys")
@@ -254,16 +257,21 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _print_identity(identity: HubIdentity, as_json: bool, others: Sequence[HubIdentity] = ()) -> None:
+def _print_identity(
+    identity: HubIdentity, as_json: bool, others: Sequence[HubIdentity] = (), public_url: str | None = None
+) -> None:
     public = identity.public
     if as_json:
         further = [pair.public.model_dump(exclude={"origin"}) for pair in others]
         document = {"version": version("stillwatch"), **public.model_dump()}
-        say(json.dumps({**document, "further": further} if further else document))
+        more = {"further": further, "public_url": public_url}
+        say(json.dumps(document | {name: value for name, value in more.items() if value}))
         return
     say(f"origin         {public.origin}\nlog key        {public.log_key}\ntimestamp key  {public.timestamp_key}")
     for pair in others:
         say(f"further pair   {pair.public.log_key}\n               {pair.public.timestamp_key}")
+    if public_url:
+        say(f"public URL     {public_url}")
 
 
 def _fail(error: HubError) -> None:

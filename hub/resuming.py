@@ -14,6 +14,7 @@ from hub.log_keys import LogKeys, history_of
 from hub.rollback import extends
 from sharing_protocol.checkpoints import Checkpoint
 from sharing_protocol.errors import ProtocolError
+from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import EMPTY_ROOT
 
 
@@ -22,7 +23,7 @@ class Claim:
     """A checkpoint that the log's key signed, as somebody knows it.
 
     Attributes:
-        who: a lab's name, or where the checkpoint was found.
+        who: a lab's or an admin's name, or where the checkpoint was found.
         holds: whether the log extends it.
     """
 
@@ -53,7 +54,8 @@ async def examine(connection: AsyncConnection, keys: LogKeys, home: Path) -> Sta
         NewestCheckpointError: the home's file cannot be believed.
     """
     found = Checkpoint(keys.origin, 0, EMPTY_ROOT)
-    logs = history_of(await Directory(connection.engine).current(connection))
+    membership = await Directory(connection.engine).current(connection)
+    logs = history_of(membership)
     newest = await log_store.read_checkpoint(connection)
     if newest is not None:
         try:
@@ -68,9 +70,14 @@ async def examine(connection: AsyncConnection, keys: LogKeys, home: Path) -> Sta
     if halt is not None and halt.note is not None:
         known.append(("what halted the log", keys.own_checkpoint(logs, halt.note.encode())[0]))
     for report in await halt_store.read_reports(connection):
-        known.append((report.name, keys.own_checkpoint(logs, report.note.encode())[0]))
+        known.append((_name(report.reporter, membership), keys.own_checkpoint(logs, report.note.encode())[0]))
     claims = [Claim(who, shown.size, await extends(connection, found, shown)) for who, shown in known]
     return Standing(found.size, halt, claims)
+
+
+def _name(reporter: str, membership: Membership) -> str:
+    name = membership.name_of(reporter)
+    return f"{name}, an admin" if reporter in membership.keys else name
 
 
 async def resume(connection: AsyncConnection, keys: LogKeys, home: Path) -> Standing:

@@ -9,5 +9,8 @@ patterns/               writing, testing and starting from patterns
 proving, proof_reading  showing an outsider who said what
 gossip                  comparing checkpoints with other labs
 detection/              running the patterns in force over a lab's own request logs
+named_files             files that a user names on the command line
+markdown_text           other people's text in documents of ours
+sqlite_transaction      one transaction of a file of the home
 cli/                    the `stillwatch` command, one file a command group
 """

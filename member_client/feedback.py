@@ -143,17 +143,28 @@ def withdraw_voice(
         InvalidInput: there is nothing to withdraw.
         ClientError: see `outbox.deliver`.
     """
-    head = session.store.head(_voice(session, kind, pattern))
-    if head is None or head.withdrawn:
-        raise InvalidInput(f"your lab has no {kind} of {pattern.id} version {pattern.version} to withdraw")
-    reference = {"id": head.id, "version": head.version, "entry": head.entry}
-    body = {**handling_of(session, pattern), **handling, "record": reference, "reason": reason}
+    body = withdrawal_of_voice(session, kind, pattern, reason, handling)
 
     def write() -> RecordStatement:
         header = first_version(session, "withdrawal", author_of(session), session.now)
         return as_record(draft(header, "withdrawal", body))
 
-    return deliver(session, ("withdraw", head.entry, reason, *sorted(handling.values())), write)
+    return deliver(session, ("withdraw", body["record"]["entry"], reason, *sorted(handling.values())), write)
+
+
+def withdrawal_of_voice(
+    session: Session, kind: VoiceKind, pattern: StoredVersion, reason: str, handling: dict[str, Any]
+) -> dict[str, Any]:
+    """What `withdraw_voice` publishes.
+
+    Raises:
+        InvalidInput: there is nothing to withdraw.
+    """
+    head = session.store.head(_voice(session, kind, pattern))
+    if head is None or head.withdrawn:
+        raise InvalidInput(f"your lab has no {kind} of {pattern.id} version {pattern.version} to withdraw")
+    reference = {"id": head.id, "version": head.version, "entry": head.entry}
+    return {**handling_of(session, pattern), **handling, "record": reference, "reason": reason}
 
 
 def _publish(session: Session, kind: VoiceKind, pattern: StoredVersion, body: dict[str, Any]) -> Published:

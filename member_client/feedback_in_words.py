@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from member_client.feedback import StoredVoice
-from member_client.patterns.finding import name_of, short_id
+from member_client.patterns.finding import short_id
 from member_client.session import Session
 from sharing_protocol.feedback import Feedback
 from sharing_protocol.membership import Membership
@@ -17,7 +17,7 @@ _VERBS = {Verdict.CONFIRM: "confirms", Verdict.FALSE_POSITIVE: "disputes", Verdi
 
 def names(labs: Iterable[str], membership: Membership) -> str:
     """Labs by name, in the order of their names."""
-    return ", ".join(sorted(name_of(lab, membership) for lab in labs))
+    return ", ".join(sorted(membership.name_of(lab) for lab in labs))
 
 
 def precision_in_words(found: Feedback) -> str:
@@ -52,7 +52,7 @@ def voice_document(voice: StoredVoice, membership: Membership) -> dict[str, Any]
         "type": version.type,
         "version": version.version,
         "state": voice.state,
-        "lab": name_of(version.author, membership),
+        "lab": membership.name_of(version.author),
         "author": version.author,
         "pattern": body.pattern.id,
         "pattern_version": body.pattern.version,
@@ -74,6 +74,6 @@ def voice_in_words(voice: StoredVoice, session: Session) -> str:
         verb = _VERBS[body.verdict]
         if body.measured is not None:
             counts = f": {body.measured.true_positives} of {body.measured.reviewed} reviewed matches were right"
-    lab = name_of(voice.version.author, session.membership)
+    lab = session.membership.name_of(voice.version.author)
     which = f"version {body.pattern.version} of your pattern {short_id(body.pattern.id)} {title!r}"
     return f"{lab} {verb} {which}{counts}"

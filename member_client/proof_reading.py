@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from member_client.forum.explaining import headline, name_of
+from member_client.forum.explaining import headline
 from sharing_protocol.membership import RegisteredKey, Status
 from sharing_protocol.record_proof import ProvenStatement
 from sharing_protocol.statements import (
@@ -50,7 +50,7 @@ def summary(proven: ProvenStatement) -> dict[str, Any]:
             {
                 "key_id": key.public_key.key_id,
                 "role": key.role,
-                "name": key.name or name_of(key.holder, proven.after),
+                "name": proven.after.name_of(key.public_key.key_id),
                 "since": key.since,
                 "revoked_at": proven.after.keys[key.public_key.key_id].revoked_at,
                 "suspect_from": proven.after.keys[key.public_key.key_id].suspect_from,
@@ -144,7 +144,7 @@ def limits(proven: ProvenStatement) -> list[str]:
 
 def author_of(proven: ProvenStatement) -> str:
     """The author's name."""
-    return name_of(proven.statement.statement.author, proven.after)
+    return proven.after.name_of(proven.statement.statement.author)
 
 
 def vouched_at(proven: ProvenStatement) -> str:
@@ -160,7 +160,7 @@ def _histories(proven: ProvenStatement) -> list[tuple[str, int | None]]:
     if forum is not None:
         histories.append((forum.id, "of the forum's admins", proven.admins_unbroken))
     if forum is None or lab != forum.id:
-        histories.append((lab, f"of the keys and standing of {name_of(lab, proven.after)}", proven.author_unbroken))
+        histories.append((lab, f"of the keys and standing of {proven.after.name_of(lab)}", proven.author_unbroken))
     before = [step for step in proven.path if step.index < proven.index]
     found: list[tuple[str, int | None]] = []
     for record, whose, unbroken in histories:
@@ -208,10 +208,10 @@ def _line(text: str) -> str:
 
 def _key(key: RegisteredKey, proven: ProvenStatement) -> str:
     short = f"{key.public_key.key_id[:16]}…"
-    holder = key.name or name_of(key.holder, proven.after)
+    holder = proven.after.name_of(key.public_key.key_id)
     return f"the {key.role} key {short} of {holder}, registered at entry {key.since}"
 
 
 def _names(envelope: Any, proven: ProvenStatement) -> str:
     keys = [proven.after.keys[signature.key_id] for signature in envelope.signatures]
-    return ", ".join(key.name or f"{name_of(key.holder, proven.after)}'s {key.role} key" for key in keys)
+    return ", ".join(key.name or f"{proven.after.name_of(key.holder)}'s {key.role} key" for key in keys)

@@ -137,6 +137,16 @@ class Membership:
         """A holder's keys that are not revoked, in the order of registration."""
         return [key for key in self.keys.values() if key.holder == holder and key.revoked_at is None]
 
+    def name_of(self, holder: str) -> str:
+        """The name of a lab or of the forum by its id, or of whoever holds a key by the key's; else what was given."""
+        key = self.keys.get(holder)
+        if key is not None:
+            return key.name or self.name_of(key.holder)
+        if self.forum is not None and holder == self.forum.id:
+            return self.forum.name
+        member = self.members.get(holder)
+        return member.name if member is not None else holder
+
     def current_key(self, key_id: str) -> RegisteredKey:
         """The key, if it may act now: not revoked, and its holder the forum or an active lab.
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Insert, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub.database.tables import checkpoint_reports, log_halt, members
+from hub.database.tables import checkpoint_reports, log_halt
 
 Kind = Literal["restored", "rolled back"]
 
@@ -34,10 +34,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The largest checkpoint that a member has shown. `name` is the lab's, or the reporter's id."""
+    """The largest checkpoint that a member has shown. `reporter` is the lab's id, or the id of an admin's key."""
 
     reporter: str
-    name: str
     size: int
     note: str
     reported_at: datetime
@@ -84,16 +83,8 @@ async def put_report(connection: AsyncConnection, reporter: str, size: int, note
 async def read_reports(connection: AsyncConnection) -> Sequence[Report]:
     """Every member's largest, the largest of all first."""
     reports = checkpoint_reports.c
-    query = (
-        select(
-            reports.reporter,
-            func.coalesce(members.c.name, reports.reporter),
-            reports.tree_size,
-            reports.note,
-            reports.reported_at,
-        )
-        .outerjoin_from(checkpoint_reports, members, members.c.id == reports.reporter)
-        .order_by(reports.tree_size.desc(), reports.reporter)
+    query = select(reports.reporter, reports.tree_size, reports.note, reports.reported_at).order_by(
+        reports.tree_size.desc(), reports.reporter
     )
     return [Report(*row) for row in await connection.execute(query)]
 

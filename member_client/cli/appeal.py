@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
+from member_client.cli.confirming import confirm
 from member_client.cli.output import HomeOption, JsonOption, open_session, say, say_line
-from member_client.cli.pattern_publishing import (
+from member_client.cli.publication import (
     LegalBasisOption,
     MarkingOption,
     NoSyncOption,
@@ -208,8 +209,6 @@ def _publish(session: Session, prepared: list[Prepared], yes: bool, as_json: boo
     ready = [one for one in prepared if not one.why_not]
     if not ready:
         return []
-    if not yes and (as_json or not sys.stdin.isatty()):
-        raise InvalidInput("nothing was published: nobody confirmed it", "look at it, then pass --yes")
-    if not yes and not typer.confirm("Publish this?"):
-        raise InvalidInput("nothing was published; the ruling stands")
+    undone = "the ruling stands, and nothing was published"
+    confirm("Publish this?", undone, "run it again and look", yes=yes, as_json=as_json)
     return [publish(session, one) for one in ready]

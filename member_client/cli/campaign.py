@@ -12,7 +12,7 @@ from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.errors import InvalidInput
 from member_client.feedback import campaigns_seen
-from member_client.patterns.finding import name_of, short_id
+from member_client.patterns.finding import short_id
 from member_client.session import Session
 from sharing_protocol.campaigns import LEAST_LABS, Campaign, Share
 from sharing_protocol.statements.handling import Bucket, lowest_of
@@ -48,7 +48,7 @@ def list_campaigns(
                 _day(one.end),
                 _at_least(one.matches),
                 one.trend,
-                ", ".join(name_of(share.lab, session.membership) for share in one.shares),
+                ", ".join(session.membership.name_of(share.lab) for share in one.shares),
                 ", ".join(_title(session, pattern) for pattern in one.patterns),
             )
             for one in found
@@ -79,7 +79,7 @@ def show(
         ["lab", "from", "until before", "matches", "accounts", "sightings"],
         [
             (
-                name_of(share.lab, session.membership),
+                session.membership.name_of(share.lab),
                 _day(share.start),
                 _day(share.end),
                 _at_least(share.matches),
@@ -96,11 +96,11 @@ def show(
 def _say_timeline(session: Session, campaign: Campaign) -> None:
     days = (campaign.end - campaign.start) // _DAY
     step = -(-days // _COLUMNS)
-    width = max(len(name_of(share.lab, session.membership)) for share in campaign.shares)
+    width = max(len(session.membership.name_of(share.lab)) for share in campaign.shares)
     columns = [campaign.start + number * step * _DAY for number in range(-(-days // step))]
     for share in campaign.shares:
         cells = "".join(_cell(share, first, first + step * _DAY) for first in columns)
-        say(f"{name_of(share.lab, session.membership):<{width}}  {cells}")
+        say(f"{session.membership.name_of(share.lab):<{width}}  {cells}")
     each = "a day" if step == 1 else f"{step} days"
     say(f"{'':<{width}}  each column {each} from {_day(campaign.start)}; a digit is how many digits the count of the")
     say(f"{'':<{width}}  sightings there has at the least (2: 10 to 99, 7: a million and more), '.' none")
@@ -116,7 +116,7 @@ def _document(session: Session, campaign: Campaign) -> dict[str, Any]:
     for timed in (document, *document["shares"], *(span for share in document["shares"] for span in share["spans"])):
         timed["start"], timed["end"] = format_timestamp(timed["start"]), format_timestamp(timed["end"])
     for share in document["shares"]:
-        share["name"] = name_of(share["lab"], session.membership)
+        share["name"] = session.membership.name_of(share["lab"])
     return document
 
 

@@ -80,6 +80,8 @@ def compile_pattern(
     elif out is None:
         # a terminal would obey what a value says to it; a file gets the exact query
         typer.echo(show_hidden(text) if sys.stdout.isatty() else text, nl=False)
+    else:
+        output.say(f"query for {target} written to {out}", "green")
 
 
 def _default_table(logic: Logic) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from member_client.cli import output
+from member_client.cli.confirming import confirm
 from member_client.cli.output import HomeOption, JsonOption, open_session, say_line
 from member_client.decisions import allow_register
 from member_client.decisions.in_effect import remember_enforced
@@ -25,7 +26,6 @@ from member_client.decisions.register import Register, Wanted, check_text
 from member_client.decisions.rules import Rules
 from member_client.detection.findings import written_whole
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import name_of
 from member_client.session import Session
 
 app = typer.Typer(help="See, approve, lift and review what `decide` made of matches.", no_args_is_help=True)
@@ -46,7 +46,7 @@ ByPatternOption = Annotated[
 LimitOption = Annotated[int, typer.Option(min=0, help="With --pattern, at most so many, the newest; 0 for all.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="With --pattern, do not ask.")]
 NameOption = Annotated[
-    str, typer.Option("--as", help="Who you are; by default the user of this machine.", metavar="NAME")
+    str, typer.Option("--by", "--as", help="Who you are; by default the user of this machine.", metavar="NAME")
 ]
 
 
@@ -306,11 +306,8 @@ def _choose(
         raise InvalidInput(f"{wanted.pattern} begins the ids of {len(patterns)} patterns", "give more of it")
     if not as_json:
         _table(_shown(session, register, [register.resolve(one.id) for one in found]))
-    if not yes:
-        if as_json or not sys.stdin.isatty():
-            raise InvalidInput("nothing was done: nobody confirmed it", "look at the decisions, then pass --yes")
-        if not typer.confirm(f"{what[:1].upper()}{what[1:]}: all {len(found):,} of these?"):
-            raise InvalidInput("nothing was done")
+    question = f"{what[:1].upper()}{what[1:]}: all {len(found):,} of these?"
+    confirm(question, "nothing was done", "look at the decisions", yes=yes, as_json=as_json)
     return _Chosen((), found)
 
 
@@ -324,7 +321,7 @@ def _author(session: Session, pattern: str) -> str:
     head = session.store.head(pattern)
     if head is None:
         return "not known here"
-    return name_of(head.author, session.membership)
+    return session.membership.name_of(head.author)
 
 
 def _table(found: Sequence[dict[str, Any]]) -> None:

@@ -42,8 +42,6 @@ from member_client.errors import InvalidInput
 from member_client.patterns.finding import short_id
 from member_client.patterns.trials import try_new
 
-BROKEN_ROWS = 2
-
 
 class EngineName(StrEnum):
     """What evaluates the patterns."""
@@ -167,7 +165,7 @@ def detect(
     summary = runs.load(session.home, run)
     _report(summary, broken, result, selection, as_json)
     if strict and broken.count:
-        raise typer.Exit(BROKEN_ROWS)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def _report(summary: Summary, broken: Broken, result: Result, selection: Selection, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -10,14 +9,16 @@ from uuid import uuid4
 import typer
 
 from member_client.cli import output
+from member_client.cli.confirming import confirm
 from member_client.cli.key import registration
 from member_client.cli.output import HomeOption, JsonOption, QrOption, open_session, say, say_fingerprint
 from member_client.cli.sync import bring_up_to_date
 from member_client.errors import HubUnreachable, InvalidInput
 from member_client.forum import cards, proposals
-from member_client.forum.explaining import explain, headline, name_of
+from member_client.forum.explaining import explain, headline
 from member_client.forum.proposals import Outcome, membership_statement
 from member_client.home import write_privately
+from member_client.named_files import read_named
 from member_client.publishing import Published, first_version, next_version
 from member_client.session import Session
 from sharing_protocol import envelope as envelopes
@@ -48,13 +49,14 @@ def found(
     out: Annotated[Path, typer.Option("--output", "-o", help="The founding file to write.")] = Path("founding.json"),
     submit: Annotated[Path | None, typer.Option(help="Submit this founding file; enough admins signed it.")] = None,
     qr: QrOption = False,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write and sign a founding file; with --submit, put it into the log as entry 0.
 
-    In between the other admins sign the file (`forum sign FILE`), and the hub's operator binds the hub to the forum's
-    fingerprint (`stillwatch-hub bind`).
+    What it says is shown first. In between the other admins sign the file (`forum sign FILE`), and the hub's operator
+    binds the hub to the forum's fingerprint (`stillwatch-hub bind`).
     """
     session = open_session(home)
     if submit is not None:
@@ -71,19 +73,19 @@ def found(
     header = proposals.founding_header(session, new_id("forum", uuid4()))
     statement = membership_statement(header, "membership.found", body)
     _check_founding(statement)
+    _show_and_confirm(statement, Membership(), yes, as_json)
     signed = envelopes.sign(statements.encode(statement), [session.signer(ADMIN_ROLE)])
     write_privately(out, signed.encode())
     if as_json:
         output.print_json({"fingerprint": signed.payload_sha256, "file": str(out)})
         return
-    _explain(statement, Membership())
     say(f"Signed and written to {out}. The other admins sign it: stillwatch forum sign {out}", "green")
     say(f"The forum's fingerprint: {signed.payload_sha256}")
     say_fingerprint(signed.payload_sha256, qr=qr)
 
 
 def _submit_founding(session: Session, path: Path, qr: bool, as_json: bool) -> None:
-    signed, statement = proposals.parse_signed(_read(path))
+    signed, statement = proposals.parse_signed(read_named(path, envelopes.MAX_ENVELOPE_BYTES))
     if not isinstance(statement, Found):
         raise InvalidInput(f"{path} is not a founding file")
     _check_founding(statement)
@@ -108,6 +110,7 @@ def _check_founding(statement: MembershipStatement) -> None:
 def admit(
     request: Annotated[Path, typer.Argument(help="The join request that `stillwatch init` wrote at the lab.")],
     reason: ReasonOption = "the lab asked to join",
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,25 +123,43 @@ def admit(
     body = {"name": card.name, "keys": [registration(key) for key in card.keys], "reason": reason}
     if not as_json:
         say(f"The request's mark is {mark_of(card)}")
-    _propose(session, membership_statement(header, "membership.admit", body), as_json)
+    _propose(session, membership_statement(header, "membership.admit", body), yes, as_json)
 
 
 @app.command()
-def suspend(lab: LabArgument, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def suspend(
+    lab: LabArgument,
+    reason: ReasonOption,
+    yes: YesOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Propose to suspend a lab."""
-    _change_member(home, lab, "membership.suspend", {"reason": reason}, as_json)
+    _change_member(home, lab, "membership.suspend", {"reason": reason}, yes, as_json)
 
 
 @app.command()
-def reinstate(lab: LabArgument, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def reinstate(
+    lab: LabArgument,
+    reason: ReasonOption,
+    yes: YesOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Propose to reinstate a suspended lab."""
-    _change_member(home, lab, "membership.reinstate", {"reason": reason}, as_json)
+    _change_member(home, lab, "membership.reinstate", {"reason": reason}, yes, as_json)
 
 
 @app.command()
-def expel(lab: LabArgument, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def expel(
+    lab: LabArgument,
+    reason: ReasonOption,
+    yes: YesOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Propose to expel a lab for good."""
-    _change_member(home, lab, "membership.expel", {"reason": reason}, as_json)
+    _change_member(home, lab, "membership.expel", {"reason": reason}, yes, as_json)
 
 
 @app.command("add-key")
@@ -146,12 +167,13 @@ def add_key(
     lab: LabArgument,
     request: Annotated[Path, typer.Argument(help="The request that `stillwatch key new` wrote at the lab.")],
     reason: ReasonOption,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Propose to register a key for a lab that cannot do it itself."""
     card = cards.read(request, cards.KeyRequest)
-    _change_member(home, lab, "membership.add_key", {"key": registration(card.key), "reason": reason}, as_json)
+    _change_member(home, lab, "membership.add_key", {"key": registration(card.key), "reason": reason}, yes, as_json)
 
 
 @app.command("revoke-key")
@@ -162,6 +184,7 @@ def revoke_key(
     suspect_from: Annotated[
         int | None, typer.Option(min=0, help="Log index from which what it signed is suspect.")
     ] = None,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -171,7 +194,7 @@ def revoke_key(
     key_id = proposals.find_key(session, member.id, key, revoked_too=suspect_from is not None)
     body = {"key_id": key_id, "reason": reason, "suspect_from": suspect_from}
     header = next_version(session, member.id, session.forum.id, session.now)
-    _propose(session, membership_statement(header, "membership.revoke_key", body), as_json)
+    _propose(session, membership_statement(header, "membership.revoke_key", body), yes, as_json)
 
 
 @app.command("change-admins")
@@ -179,6 +202,7 @@ def change_admins(
     admin: Annotated[list[Path], typer.Option(help="Card of an admin of the new set; once for each, old ones too.")],
     threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign together.")],
     reason: ReasonOption,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -190,13 +214,14 @@ def change_admins(
         "reason": reason,
     }
     header = next_version(session, session.forum.id, session.forum.id, session.now)
-    _propose(session, membership_statement(header, "membership.change_admins", body), as_json)
+    _propose(session, membership_statement(header, "membership.change_admins", body), yes, as_json)
 
 
 @app.command("change-log-keys")
 def change_log_keys(
     card: Annotated[Path, typer.Argument(help="The card that `stillwatch-hub next-keys` wrote at the hub.")],
     reason: ReasonOption,
+    yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -209,7 +234,7 @@ def change_log_keys(
     header = next_version(session, session.forum.id, session.forum.id, session.now)
     if not as_json:
         say(f"The card's mark is {mark_of(log)}")
-    _propose(session, membership_statement(header, "membership.change_log", body), as_json)
+    _propose(session, membership_statement(header, "membership.change_log", body), yes, as_json)
 
 
 @app.command()
@@ -245,23 +270,19 @@ def sign(
     chosen = proposals.find_pending(session, proposal)
     if chosen.problem:
         raise InvalidInput(f"this proposal cannot be logged as things stand: {chosen.problem}")
-    if not as_json:
-        _explain(chosen.statement, session.membership)
-    _confirm(yes)
+    _show_and_confirm(chosen.statement, session.membership, yes, as_json)
     _report(session, proposals.sign(session, chosen), as_json)
 
 
 def _sign_file(session: Session, path: Path, yes: bool, as_json: bool) -> None:
-    signed, statement = proposals.parse_signed(_read(path))
+    signed, statement = proposals.parse_signed(read_named(path, envelopes.MAX_ENVELOPE_BYTES))
     if not isinstance(statement, Found):
         raise InvalidInput(f"{path} is not a founding file", "other proposals are signed by their id")
     _check_founding(statement)
     signer = session.signer(ADMIN_ROLE)
     if not any(PublicKey.parse(admin.key) == signer.public_key for admin in statement.body.admins):
         raise InvalidInput("this home's admin key is not among the forum's admins", "is this the right --home?")
-    if not as_json:
-        _explain(statement, Membership())
-    _confirm(yes)
+    _show_and_confirm(statement, Membership(), yes, as_json)
     more = signed.with_signatures(envelopes.sign(signed.payload, [signer]).signatures)
     write_privately(path, more.encode())
     session.pin(more.payload_sha256)
@@ -318,10 +339,7 @@ def log(home: HomeOption = None, as_json: JsonOption = False) -> None:
     for index, data in session.store.membership_log():
         signed, statement = proposals.parse_signed(data)
         before, state = state, after(state, statement, index, signed.payload_sha256)
-        names = [
-            state.keys[signature.key_id].name or name_of(state.keys[signature.key_id].holder, state)
-            for signature in signed.signatures
-        ]
+        names = [state.name_of(signature.key_id) for signature in signed.signatures]
         rows.append(
             {
                 "index": index,
@@ -354,16 +372,16 @@ def _synced(home: Path | None) -> Session:
     return session
 
 
-def _change_member(home: Path | None, lab: str, kind: str, body: dict[str, Any], as_json: bool) -> None:
+def _change_member(home: Path | None, lab: str, kind: str, body: dict[str, Any], yes: bool, as_json: bool) -> None:
     session = _synced(home)
     member = proposals.find_member(session, lab)
     header = next_version(session, member.id, session.forum.id, session.now)
-    _propose(session, membership_statement(header, kind, body), as_json)
+    _propose(session, membership_statement(header, kind, body), yes, as_json)
 
 
-def _propose(session: Session, statement: MembershipStatement, as_json: bool) -> None:
-    if not as_json:
-        _explain(statement, session.membership)
+def _propose(session: Session, statement: MembershipStatement, yes: bool, as_json: bool) -> None:
+    proposals.check_loggable(session, statement)
+    _show_and_confirm(statement, session.membership, yes, as_json)
     _report(session, proposals.propose(session, statement), as_json)
 
 
@@ -403,21 +421,12 @@ def _explain(statement: MembershipStatement, membership: Membership) -> None:
         say(line)
 
 
-def _confirm(yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidInput("signing needs a person's yes", "pass --yes where nobody can be asked")
-    typer.confirm("Sign this?", abort=True)
+def _show_and_confirm(statement: MembershipStatement, membership: Membership, yes: bool, as_json: bool) -> None:
+    """Say what the admin would sign, and see that it is what they want."""
+    if not as_json:
+        _explain(statement, membership)
+    confirm("Sign this?", "nothing was signed", "read it without --json", yes=yes, as_json=as_json)
 
 
 def _admin_cards(paths: list[Path]) -> list[Admin]:
     return [cards.read(path, cards.AdminCard).admin for path in paths]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(envelopes.MAX_ENVELOPE_BYTES + 1)
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error

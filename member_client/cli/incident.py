@@ -12,7 +12,7 @@ import typer
 
 from member_client.cli import incident_hooks, output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import (
+from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
     ValidUntilOption,

@@ -9,7 +9,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.setup import KeysOption, PassphraseOption, key_state
+from member_client.cli.setup import KeysOption, PassphraseOption, RequestFileOption, key_state
 from member_client.cli.sync import bring_up_to_date
 from member_client.errors import InvalidInput
 from member_client.forum import cards
@@ -50,7 +50,7 @@ def new(
     role: Annotated[Role, typer.Argument(help="What the key may do.")],
     passphrase: PassphraseOption = False,
     keep: KeysOption = Keeper.FILE,
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the request to a file.")] = None,
+    out: RequestFileOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,25 +11,26 @@ import typer
 from member_client import feedback as voices
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import (
+from member_client.cli.publication import (
     DryRunOption,
-    IdArgument,
     LegalBasisOption,
     MarkingOption,
     NoSyncOption,
     PurposeOption,
+    ReasonOption,
     ValidUntilOption,
     YesOption,
     bring_up_to_date,
-    confirm_publication,
     handling_options,
+    may_publish,
     report_published,
-    show_first,
 )
+from member_client.cli.records import IdArgument, VersionOption
 from member_client.errors import InvalidInput
 from member_client.feedback import StoredVoice, VoiceKind
 from member_client.feedback_in_words import names, precision_in_words, voice_document
-from member_client.patterns.finding import listing, name_of, resolve, short_id
+from member_client.named_files import read_named
+from member_client.patterns.finding import listing, resolve, short_id
 from member_client.patterns.presenting import choose
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
@@ -40,9 +41,6 @@ from sharing_protocol.statements.opinions import MAX_REVIEWED, Verdict
 
 app = typer.Typer(help="Say what you find of other labs' patterns, and see what others find.", no_args_is_help=True)
 
-VersionOption = Annotated[
-    int | None, typer.Option("--version", min=1, help="By default the newest.", metavar="N", show_default=False)
-]
 CommentOption = Annotated[str, typer.Option(help="A word to its author, for every lab to read.")]
 
 _MAX_MEASURED_BYTES = 16 * 1024 * 1024
@@ -115,7 +113,7 @@ def list_opinions(
 @app.command()
 def withdraw(
     pattern: IdArgument,
-    reason: Annotated[str, typer.Option(help="Why, for every lab to read.", show_default=False)],
+    reason: ReasonOption,
     version: VersionOption = None,
     marking: MarkingOption = "",
     purpose: PurposeOption = "",
@@ -158,7 +156,7 @@ def endorse(
     if take_back:
         if not reason:
             raise InvalidInput("an endorsement is taken back for a reason", "say why with --reason")
-        _withdraw("endorsement", pattern, version, reason, handling, no_sync, home, as_json)
+        _withdraw("endorsement", pattern, version, reason, handling, no_sync, home, as_json, dry_run=dry_run)
         return
     session = open_session(home)
     bring_up_to_date(session, no_sync or dry_run, as_json)
@@ -206,7 +204,7 @@ def pattern_feedback(
         _opinion_table(said, membership)
     for one in said:
         if one.state == "active" and one.statement.body.comment:
-            say(f"{name_of(one.version.author, membership)}: {one.statement.body.comment}")
+            say(f"{membership.name_of(one.version.author)}: {one.statement.body.comment}")
 
 
 def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:
@@ -219,7 +217,7 @@ def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:
                 (
                     short_id(body.pattern.id),
                     body.pattern.version,
-                    name_of(one.version.author, membership),
+                    membership.name_of(one.version.author),
                     body.verdict,
                     measured,
                     one.version.created[:10],
@@ -249,12 +247,9 @@ def _backtested(file: Path, pattern: StoredVersion) -> dict[str, Any]:
         InvalidInput: the file has none.
     """
     hint = "write it with `stillwatch pattern backtest PATTERN --json > FILE`"
+    data = read_named(file, _MAX_MEASURED_BYTES)
     try:
-        with file.open("rb") as opened:
-            data = opened.read(_MAX_MEASURED_BYTES + 1)
         document = json.loads(data) if len(data) <= _MAX_MEASURED_BYTES else None
-    except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}", "check the file's name") from error
     except (ValueError, RecursionError):
         document = None
     tested = document.get("pattern") if isinstance(document, dict) else None
@@ -278,13 +273,8 @@ def _publish(
     as_json: bool,
 ) -> None:
     voices.check_may_speak(session, kind, pattern)
-    if not as_json:
-        show_first([(pattern.title, body)])
-    elif dry_run:
-        output.print_json(body)
-    if dry_run:
+    if not may_publish([(pattern.title, body)], body, dry_run=dry_run, yes=yes, as_json=as_json):
         return
-    confirm_publication(1, yes, as_json)
     publish = voices.publish_opinion if kind == "opinion" else voices.publish_endorsement
     report_published(publish(session, pattern, body), session, as_json)
 
@@ -298,8 +288,14 @@ def _withdraw(
     no_sync: bool,
     home: Path | None,
     as_json: bool,
+    *,
+    dry_run: bool = False,
 ) -> None:
     session = open_session(home)
-    bring_up_to_date(session, no_sync, as_json)
+    bring_up_to_date(session, no_sync or dry_run, as_json)
     chosen = choose(resolve(session.store, pattern), version)
+    if dry_run:
+        body = voices.withdrawal_of_voice(session, kind, chosen, reason, handling)
+        may_publish([(f"withdrawal of {chosen.title}", body)], body, dry_run=True, yes=False, as_json=as_json)
+        return
     report_published(voices.withdraw_voice(session, kind, chosen, reason, handling), session, as_json)

@@ -10,7 +10,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import IdArgument
+from member_client.cli.records import IdArgument, VersionOption
 from member_client.feedback import feedback_by_entry, feedback_of
 from member_client.feedback_in_words import feedback_in_a_line, names
 from member_client.patterns import presenting
@@ -21,9 +21,6 @@ from member_client.sync.store import StoredVersion
 from sharing_protocol.feedback import Feedback, as_wire
 from sharing_protocol.statements import PatternKind
 
-VersionOption = Annotated[
-    int | None, typer.Option("--version", min=1, help="By default the newest.", metavar="N", show_default=False)
-]
 StateOption = Annotated[str, typer.Option("--state", help=f"One of {', '.join((*STATES, ALL))}.")]
 
 
@@ -108,7 +105,7 @@ def export(
 
 def _report_list(items: list[Listed], as_json: bool) -> None:
     if as_json:
-        output.print_json([presenting.listed_document(item) for item in items])
+        output.print_json([presenting.pattern_document(item) for item in items])
         return
     rows = [
         (
@@ -154,7 +151,7 @@ def _show_document(session: Session, versions: list[StoredVersion], chosen: Stor
     item = next(item for item in listed if item.version.version == chosen.version)
     withdrawal = presenting.withdrawal_of(session, chosen.id)
     return {
-        **presenting.listed_document(item),
+        **presenting.pattern_document(item),
         "versions": [
             {
                 "version": one.version.version,

@@ -12,14 +12,13 @@ import typer
 from member_client.cli import output
 from member_client.cli.output import JsonOption, say
 from member_client.errors import InvalidInput
+from member_client.named_files import write_new
 from member_client.patterns import library
 from member_client.patterns.authoring import FileIssue, Reading, WrittenPattern, read, read_bytes
 from sharing_protocol.pattern_logic import TestReport
 from sharing_protocol.statements import PatternKind
 
 FilesArgument = Annotated[list[Path], typer.Argument(help="Pattern files.", show_default=False)]
-
-INVALID = 2
 
 
 def new(
@@ -36,13 +35,7 @@ def new(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, text)
     say(f"{out} written; edit it, then: stillwatch pattern lint {out} && stillwatch pattern test {out}")
 
 
@@ -75,7 +68,7 @@ def lint_files(files: FilesArgument, as_json: JsonOption = False) -> None:
                 only = " but the template's text, before it is submitted" if reading.warnings else ""
                 say(f"{reading.file}: nothing to mend{only}", "yellow" if only else "green")
     if any(reading.issues for reading in readings):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def try_files(files: FilesArgument, as_json: JsonOption = False) -> None:
@@ -90,7 +83,7 @@ def try_files(files: FilesArgument, as_json: JsonOption = False) -> None:
             if report is not None:
                 report_tests(reading.file, report)
     if not all(report is not None and report.passed for _, report in tried):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def read_for_submission(files: Sequence[Path], moment: datetime) -> list[WrittenPattern]:
@@ -127,12 +120,14 @@ def usable(reading: Reading) -> WrittenPattern:
         InvalidInput: it has some.
     """
     if reading.pattern is None:
-        count = len(reading.issues)
-        raise InvalidInput(
-            f"{reading.file} has {count} issue{'s' if count > 1 else ''} to mend, the first: {reading.issues[0]}",
-            f"see `stillwatch pattern lint {reading.file}`",
-        )
+        raise to_mend(reading.file, reading.issues, "pattern lint")
     return reading.pattern
+
+
+def to_mend(file: str | Path, issues: Sequence[FileIssue], linter: str) -> InvalidInput:
+    """Why a file with issues is of no use, and the command that tells them all."""
+    count = f"{len(issues)} issue{'s' if len(issues) > 1 else ''}"
+    return InvalidInput(f"{file} has {count} to mend, the first: {issues[0]}", f"see `stillwatch {linter} {file}`")
 
 
 def now() -> datetime:
@@ -174,13 +169,9 @@ def _linted(reading: Reading) -> dict[str, Any]:
     return {
         "file": reading.file,
         "ok": not reading.issues,
-        "issues": [_issue(issue) for issue in reading.issues],
-        "warnings": [_issue(issue) for issue in reading.warnings],
+        "issues": [issue.document() for issue in reading.issues],
+        "warnings": [issue.document() for issue in reading.warnings],
     }
-
-
-def _issue(issue: FileIssue) -> dict[str, Any]:
-    return {"line": issue.line, "column": issue.column, "what": issue.what, "mend": issue.mend, "code": issue.code}
 
 
 def _tested(report: TestReport | None) -> dict[str, Any]:

@@ -11,19 +11,21 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import (
+from member_client.cli.pattern_writing import now, report_issues, to_mend
+from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
+    ReasonOption,
     YesOption,
     bring_up_to_date,
-    confirm_publication,
     handling_options,
+    may_publish,
     report_published,
-    show_first,
 )
-from member_client.cli.pattern_writing import INVALID, now, report_issues
+from member_client.cli.records import VersionOption
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import ALL, STATES, Listed, listing, resolve, short_id
+from member_client.named_files import write_new
+from member_client.patterns.finding import ALL, STATES, Listed, listed_document, listing, resolve, short_id
 from member_client.patterns.submission import own_newest, withdraw_record, withdrawal_body
 from member_client.playbooks import library
 from member_client.playbooks.leftovers import left_as_shipped
@@ -62,13 +64,7 @@ def new(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, text)
     say(f"{out} written; edit it, then: stillwatch playbook lint {out}")
 
 
@@ -93,7 +89,7 @@ def lint_files(
             else:
                 say(f"{reading.file}: nothing to mend", "green")
     if any(reading.issues for reading in readings):
-        raise typer.Exit(INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 def submit(
@@ -141,7 +137,7 @@ def revise(
 
 def withdraw(
     record_id: IdArgument,
-    reason: Annotated[str, typer.Option(help="Why, for every lab to read.", show_default=False)],
+    reason: ReasonOption,
     marking: Annotated[str, typer.Option("--marking", help="TLP marking; by default the playbook's.")] = "",
     valid_until: Annotated[
         str, typer.Option("--valid-until", help="A day; by default a year from now.", metavar="DAY")
@@ -161,14 +157,8 @@ def withdraw(
     newest = own_newest(session, record_id, "playbook")
     handling = handling_options(marking, "", "", valid_until)
     body = withdrawal_body(session, newest, reason, handling)
-    if not as_json:
-        show_first([(f"withdrawal of {newest.title}", body)])
-    elif dry_run:
-        output.print_json(body)
-    if dry_run:
-        return
-    confirm_publication(1, yes, as_json)
-    report_published(withdraw_record(session, newest.id, reason, handling, "playbook"), session, as_json)
+    if may_publish([(f"withdrawal of {newest.title}", body)], body, dry_run=dry_run, yes=yes, as_json=as_json):
+        report_published(withdraw_record(session, newest.id, reason, handling, "playbook"), session, as_json)
 
 
 def list_playbooks(
@@ -185,7 +175,7 @@ def list_playbooks(
     listed = [listing(version, session.membership, session.now) for version in versions]
     found = [one for one in listed if state in (ALL, one.state) and (kind is None or one.version.kind == kind.value)]
     if as_json:
-        output.print_json([_listed_document(one) for one in found])
+        output.print_json([listed_document(one) for one in found])
         return
     output.table(
         ["id", "ver.", "state", "kind", "author", "title"],
@@ -202,7 +192,7 @@ def show(
     playbook: ChosenArgument,
     cacao: Annotated[bool, typer.Option("--cacao", help="Print the CACAO 2.0 document.")] = False,
     as_file: Annotated[bool, typer.Option("--yaml", help="Print it as a playbook file, to revise it with.")] = False,
-    version: Annotated[int | None, typer.Option(min=1, help="By default the newest.", metavar="N")] = None,
+    version: VersionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -213,7 +203,7 @@ def show(
     elif as_file:
         typer.echo(playbook_file(chosen.body), nl=False)
     elif as_json:
-        state = _listed_document(chosen.listed) if chosen.listed else {}
+        state = listed_document(chosen.listed) if chosen.listed else {}
         output.print_json(state | {"source": chosen.origin, "body": chosen.body.model_dump(mode="json")})
     else:
         _say_playbook(chosen)
@@ -269,52 +259,21 @@ def _to_publish(file: Path, session: Session) -> WrittenPlaybook:
 
 def _usable(reading: Reading) -> WrittenPlaybook:
     if reading.playbook is None:
-        count = len(reading.issues)
-        raise InvalidInput(
-            f"{reading.file} has {count} issue{'s' if count > 1 else ''} to mend, the first: {reading.issues[0]}",
-            f"see `stillwatch playbook lint {reading.file}`",
-        )
+        raise to_mend(reading.file, reading.issues, "playbook lint")
     return reading.playbook
 
 
 def _may_publish_file(playbook: WrittenPlaybook, dry_run: bool, yes: bool, as_json: bool) -> bool:
-    """Show what a file says, whole, and ask; False if this was to try it only."""
     body = playbook.content.model_dump(mode="json")
-    if not as_json:
-        show_first([(playbook.content.title, body)])
-        say("The CACAO document gets its own ids and dates when it is signed.")
-    elif dry_run:
-        output.print_json({"file": playbook.file, "body": body})
-    if not dry_run:
-        confirm_publication(1, yes, as_json)
-    return not dry_run
+    note = "The CACAO document gets its own ids and dates when it is signed."
+    document = {"file": playbook.file, "body": body}
+    return may_publish([(playbook.content.title, body)], document, dry_run=dry_run, yes=yes, as_json=as_json, note=note)
 
 
 def _linted(reading: Reading) -> dict[str, Any]:
-    issues = [
-        {"line": one.line, "column": one.column, "what": one.what, "mend": one.mend, "code": one.code}
-        for one in reading.issues
-    ]
+    issues = [one.document() for one in reading.issues]
     left = left_as_shipped(reading.playbook, now()) if reading.playbook is not None else ""
     return {"file": reading.file, "ok": not issues, "issues": issues, "warnings": [left] if left else []}
-
-
-def _listed_document(item: Listed) -> dict[str, Any]:
-    version = item.version
-    return {
-        "id": version.id,
-        "version": version.version,
-        "state": item.state,
-        "kind": version.kind,
-        "title": version.title,
-        "marking": version.marking,
-        "author": version.author,
-        "author_name": item.author_name,
-        "index": version.index,
-        "entry": version.entry,
-        "created": version.created,
-        "valid_until": version.valid_until,
-    }
 
 
 def _say_playbook(chosen: ChosenPlaybook) -> None:

@@ -13,9 +13,10 @@ import typer
 from member_client import proof_reading
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say, typed_fingerprint
-from member_client.cli.pattern_viewing import VersionOption
+from member_client.cli.records import VersionOption
 from member_client.errors import InvalidInput, NotProven
 from member_client.home import write_privately
+from member_client.named_files import read_named
 from member_client.proving import prove as make_proof
 from sharing_protocol import evidence as evidence_files
 from sharing_protocol import record_proof
@@ -36,7 +37,7 @@ def prove(
     ],
     version: VersionOption = None,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to a file instead of standard output.")
+        Path | None, typer.Option("--output", "-o", help="Write to a file instead of standard output.", metavar="FILE")
     ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -70,7 +71,7 @@ def verify_proof(
     Exits 0 if it holds, 5 if it does not, 2 if the file is no proof.
     """
     forum = typed_fingerprint(forum)
-    data = _read(file, MAX_PROOF_BYTES)
+    data = read_named(file, MAX_PROOF_BYTES)
     try:
         proven = record_proof.verify(data, forum)
     except Malformed as error:
@@ -104,7 +105,7 @@ def verify_evidence(
     """
     forum = typed_fingerprint(forum) if forum else ""
     try:
-        evidence = evidence_files.parse(_read(file, MAX_EVIDENCE_BYTES))
+        evidence = evidence_files.parse(read_named(file, MAX_EVIDENCE_BYTES))
     except Malformed as error:
         raise InvalidInput(f"{file}: {error.detail}", "is it a file of HOME/evidence/?") from error
     verdict = evidence_files.judge(evidence, forum or None)
@@ -145,11 +146,3 @@ def _paragraph(title: str, lines: list[str]) -> None:
     say(title, "bold")
     for line in lines:
         say(f"- {line}")
-
-
-def _read(file: Path, most: int) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(most + 1)
-    except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}") from error

@@ -13,7 +13,7 @@ import typer
 
 from member_client.cli import output, referral_criteria
 from member_client.cli.output import HomeOption, JsonOption, open_session, say, typed_fingerprint
-from member_client.cli.pattern_publishing import NoSyncOption, bring_up_to_date
+from member_client.cli.publication import NoSyncOption, bring_up_to_date
 from member_client.errors import InvalidInput, NotProven
 from member_client.home import write_privately
 from member_client.patterns.finding import resolve

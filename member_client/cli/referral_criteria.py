@@ -9,18 +9,18 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
-from member_client.cli.pattern_publishing import (
+from member_client.cli.pattern_writing import now, report_issues, to_mend
+from member_client.cli.publication import (
     DryRunOption,
     NoSyncOption,
     YesOption,
     bring_up_to_date,
-    confirm_publication,
+    may_publish,
     published_document,
     say_published,
-    show_first,
 )
-from member_client.cli.pattern_writing import now, report_issues
 from member_client.errors import InvalidInput
+from member_client.named_files import write_new
 from member_client.patterns.finding import short_id
 from member_client.referral import criteria
 from member_client.referral.criteria_file import WrittenCriteria, read, starter
@@ -29,7 +29,6 @@ app = typer.Typer(help="When a lab may turn to an authority, and with what.", no
 
 FileArgument = Annotated[Path, typer.Argument(help="A file with referral criteria.", show_default=False)]
 CriteriaId = Annotated[str, typer.Argument(help="The criteria's id, or the beginning of it.", show_default=False)]
-_INVALID = 2
 
 
 @app.command()
@@ -40,13 +39,7 @@ def new(
     if out is None:
         typer.echo(starter(), nl=False)
         return
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(starter())
-    except FileExistsError as error:
-        raise InvalidInput(f"{out} exists", "choose another name, or remove it first") from error
-    except OSError as error:
-        raise InvalidInput(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, starter())
     say(f"{out} written; edit it, then: stillwatch referral criteria lint {out}")
 
 
@@ -58,13 +51,12 @@ def lint(
     """Check files; exits 2 if anything is to be mended."""
     readings = [(file, read(file, now())) for file in files]
     if as_json:
-        fields = ("line", "column", "what", "mend", "code")
         output.print_json(
             [
                 {
                     "file": str(file),
                     "ok": not reading.issues,
-                    "issues": [{name: getattr(issue, name) for name in fields} for issue in reading.issues],
+                    "issues": [issue.document() for issue in reading.issues],
                 }
                 for file, reading in readings
             ]
@@ -75,7 +67,7 @@ def lint(
             if not reading.issues:
                 say(f"{file}: fine", "green")
     if any(reading.issues for _, reading in readings):
-        raise typer.Exit(_INVALID)
+        raise typer.Exit(InvalidInput.exit_code)
 
 
 @app.command()
@@ -91,13 +83,9 @@ def submit(
     """Publish criteria, signed, for every member to read and use. What will be published is shown first, whole."""
     session = open_session(home)
     written = _written(file)
-    if not as_json:
-        show_first([(written.content.title, written.body)])
-    elif dry_run:
-        output.print_json({"file": str(file), "body": written.body})
-    if dry_run:
+    document = {"file": str(file), "body": written.body}
+    if not may_publish([(written.content.title, written.body)], document, dry_run=dry_run, yes=yes, as_json=as_json):
         return
-    confirm_publication(1, yes, as_json)
     bring_up_to_date(session, no_sync, as_json)
     published = criteria.submit(session, written, revise)
     if as_json:
@@ -159,6 +147,5 @@ def _written(file: Path) -> WrittenCriteria:
     reading = read(file, now())
     report_issues(reading.issues)
     if reading.criteria is None:
-        hint = f"see `stillwatch referral criteria lint {file}`"
-        raise InvalidInput(f"{file} has {len(reading.issues)} thing(s) to mend", hint)
+        raise to_mend(file, reading.issues, "referral criteria lint")
     return reading.criteria

@@ -1,4 +1,4 @@
-"""`stillwatch init`, `status` and `doctor`."""
+"""`stillwatch init`, `pin`, `status` and `doctor`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ PassphraseOption = Annotated[
 KeysOption = Annotated[
     Keeper, typer.Option("--keys", help="Where private keys lie: in files of the home, or in the system's keyring.")
 ]
+RequestFileOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the request to a file.", metavar="FILE")
+]
 
 
 def init(
@@ -58,7 +61,7 @@ def init(
     role: Annotated[list[Role] | None, typer.Option(help="Which keys to make; all four by default.")] = None,
     passphrase: PassphraseOption = False,
     keep: KeysOption = Keeper.FILE,
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="Write the request to a file.")] = None,
+    out: RequestFileOption = None,
     qr: QrOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,

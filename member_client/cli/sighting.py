@@ -10,7 +10,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session
-from member_client.cli.pattern_publishing import (
+from member_client.cli.publication import (
     DryRunOption,
     LegalBasisOption,
     MarkingOption,
@@ -19,11 +19,10 @@ from member_client.cli.pattern_publishing import (
     ValidUntilOption,
     YesOption,
     bring_up_to_date,
-    confirm_publication,
     handling_options,
+    may_publish,
     published_document,
     say_published,
-    show_first,
 )
 from member_client.detection import runs
 from member_client.detection.findings import Summary, Tally
@@ -78,14 +77,13 @@ def report(
         for tally in _to_report(session, tallies, pattern, summary)
     ]
     if not bodies:
-        raise InvalidInput("there is nothing to report: no pattern matched, or all was reported before")
-    if not as_json:
-        show_first((tally.title, body) for tally, body in bodies)
-    elif dry_run:
-        output.print_json([body for _, body in bodies])
-    if dry_run:
+        raise InvalidInput(
+            "there is nothing to report: no pattern matched, or all was reported before",
+            "run `stillwatch detect` over newer logs, or name another run",
+        )
+    shown = [(tally.title, body) for tally, body in bodies]
+    if not may_publish(shown, [body for _, body in bodies], dry_run=dry_run, yes=yes, as_json=as_json):
         return
-    confirm_publication(len(bodies), yes, as_json)
     documents = []
     for tally, body in bodies:
         published = _publish(session, body)

@@ -35,6 +35,7 @@ from member_client.decisions.schema import SCHEMA_VERSION, prepare
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.session import Session
+from member_client.sqlite_transaction import transaction
 from sharing_protocol.statements.header import show_hidden
 
 WAIT_SECONDS = 10.0
@@ -103,7 +104,7 @@ class Register:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -65536"):
                 self.database.execute(f"PRAGMA {pragma}")
             if self.database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-                with self._begun("IMMEDIATE"):
+                with transaction(self.database):
                     prepare(self.database, path)
         except (sqlite3.Error, OSError) as error:
             raise InvalidInput(f"{path} cannot be opened: {error}", "check the file and its permissions") from error
@@ -129,7 +130,7 @@ class Register:
         Args:
             keep: False to see what would be written, and write nothing.
         """
-        with self._begun("IMMEDIATE", keep=keep):
+        with transaction(self.database, keep=keep):
             before = self.database.total_changes
             yield
             if self.database.total_changes != before:
@@ -138,19 +139,8 @@ class Register:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """All that is read inside is of one moment."""
-        with self._begun("DEFERRED"):
+        with transaction(self.database, "DEFERRED"):
             yield
-
-    @contextmanager
-    def _begun(self, how: str, *, keep: bool = True) -> Iterator[None]:
-        self.database.execute(f"BEGIN {how}")
-        try:
-            yield
-            self.database.execute("COMMIT" if keep else "ROLLBACK")
-        except BaseException:
-            if self.database.in_transaction:  # a full disk has rolled it back already
-                self.database.execute("ROLLBACK")
-            raise
 
     @property
     def generation(self) -> int:

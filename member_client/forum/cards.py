@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from member_client.errors import InvalidInput
+from member_client.named_files import read_named
 from sharing_protocol import strict_json
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.keys import Signer
@@ -88,15 +89,12 @@ def read(path: Path, kind: type[_Card]) -> _Card:
     Raises:
         InvalidInput: not such a card.
     """
+    data = read_named(path, MAX_CARD_BYTES)
+    if len(data) > MAX_CARD_BYTES:
+        raise InvalidInput(f"{path} is too large for a {kind.__name__}")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CARD_BYTES + 1)
-        if len(data) > MAX_CARD_BYTES:
-            raise InvalidInput(f"{path} is too large for a {kind.__name__}")
         strict_json.loads(data, str(path))
         return kind.model_validate_json(data)
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
     except ProtocolError as error:
         raise InvalidInput(error.detail) from error
     except ValidationError as error:

@@ -46,17 +46,8 @@ def headline(statement: MembershipStatement, membership: Membership) -> str:
     return _effect(statement, membership)[0]
 
 
-def name_of(holder: str, membership: Membership) -> str:
-    """A member's or the forum's name, else the id."""
-    member = membership.members.get(holder)
-    if member is not None:
-        return member.name
-    forum = membership.forum
-    return forum.name if forum is not None and forum.id == holder else holder
-
-
 def _effect(statement: MembershipStatement, membership: Membership) -> list[str]:
-    name = name_of(statement.id, membership)
+    name = membership.name_of(statement.id)
     match statement:
         case Found():
             body = statement.body

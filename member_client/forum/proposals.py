@@ -122,6 +122,16 @@ def find_key(session: Session, holder: str, wanted: str, *, revoked_too: bool = 
     return found[0]
 
 
+def check_loggable(session: Session, statement: MembershipStatement) -> None:
+    """See that a membership statement could be logged next, with every signature.
+
+    Raises:
+        InvalidInput: it could not, and why.
+    """
+    if problem := _problem(session, statement, ""):
+        raise InvalidInput(problem)
+
+
 def propose(session: Session, statement: MembershipStatement) -> Outcome:
     """Sign a membership statement as an admin and hand it to the hub, which gathers the other signatures.
 
@@ -129,9 +139,7 @@ def propose(session: Session, statement: MembershipStatement) -> Outcome:
         InvalidInput: it could not be logged even with every signature.
         RefusedByHub, HubUnreachable, VerificationFailed: as for `publishing.publish`.
     """
-    problem = _problem(session, statement, "")
-    if problem:
-        raise InvalidInput(problem)
+    check_loggable(session, statement)
     signer = session.signer(ADMIN_ROLE)
     return _hand_in(session, signer, envelopes.sign(statements.encode(statement), [signer]), statement)
 

@@ -19,7 +19,6 @@ from member_client.lifecycle.facts import NEW, Circumstances, Facts, Memory
 from member_client.lifecycle.policy import Policy
 from member_client.lifecycle.standing import Change, Stage, Standing
 from member_client.lifecycle.store import LifecycleStore
-from member_client.patterns.finding import name_of
 from member_client.session import Session
 from member_client.sync.store import state_of, why_suspect
 from sharing_protocol.feedback import Feedback
@@ -224,7 +223,7 @@ def _gather(
             entry=entry,
             title=version.title,
             author=version.author,
-            author_name=name_of(version.author, membership),
+            author_name=membership.name_of(version.author),
             author_status=author.status.value if author is not None else "unknown",
             marking=version.marking,
             severity=version.severity,

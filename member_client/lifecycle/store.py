@@ -23,6 +23,7 @@ from pathlib import Path
 from member_client.errors import InvalidInput
 from member_client.lifecycle.facts import KeptBacktest, Memory, Stopped
 from member_client.lifecycle.standing import Change, Stage
+from member_client.sqlite_transaction import transaction
 from sharing_protocol.statements.header import format_timestamp, parse_timestamp
 
 SCHEMA_VERSION = 1
@@ -88,14 +89,8 @@ class LifecycleStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and nobody else writes meanwhile."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._database):
             yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:  # a full disk has rolled it back already
-                self._database.execute("ROLLBACK")
-            raise
 
     # -- stages ------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from member_client.errors import InvalidInput
+from member_client.named_files import read_named
 from member_client.patterns.leftovers import left_from_template
 from member_client.patterns.pattern_file import body_of, help_for, problem_with_dates, unknown_keys
 from member_client.patterns.yaml_document import MAX_BYTES, BadYaml, Position, YamlDocument, parse
@@ -59,6 +59,10 @@ class FileIssue:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.what}; {self.mend} [{self.code}]"
+
+    def document(self) -> dict[str, Any]:
+        """The same for scripts, below the file's name."""
+        return {"line": self.line, "column": self.column, "what": self.what, "mend": self.mend, "code": self.code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +110,7 @@ def read(path: Path, now: datetime) -> Reading:
     Raises:
         InvalidInput: the file cannot be read at all.
     """
-    return read_bytes(bytes_of(path), str(path), now)
-
-
-def bytes_of(path: Path) -> bytes:
-    """A record file's bytes, as far as anything will look at them.
-
-    Raises:
-        InvalidInput: the file cannot be read at all.
-    """
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}", "check the file's name") from error
+    return read_bytes(read_named(path, MAX_BYTES), str(path), now)
 
 
 def read_bytes(data: bytes, name: str, now: datetime) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from member_client.errors import InvalidInput
 from member_client.session import Session
@@ -65,13 +66,31 @@ def listing(version: StoredVersion, membership: Membership, now: datetime) -> Li
     """A version with its state and its author's name."""
     state = state_of(version, membership, now)
     why = why_suspect(version, membership) if state == "suspect" else ""
-    return Listed(version, state, name_of(version.author, membership), why)
+    return Listed(version, state, membership.name_of(version.author), why)
 
 
 def name_of(member: str, membership: Membership) -> str:
     """A lab's name, or its id if the log has not admitted it."""
-    known = membership.members.get(member)
-    return known.name if known is not None else member
+    return membership.name_of(member)
+
+
+def listed_document(item: Listed) -> dict[str, Any]:
+    """A listed version of any kind of record, for scripts."""
+    version = item.version
+    return {
+        "id": version.id,
+        "version": version.version,
+        "state": item.state,
+        "kind": version.kind,
+        "title": version.title,
+        "marking": version.marking,
+        "author": version.author,
+        "author_name": item.author_name,
+        "index": version.index,
+        "entry": version.entry,
+        "created": version.created,
+        "valid_until": version.valid_until,
+    }
 
 
 def short_id(record_id: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from member_client.errors import InvalidInput
-from member_client.patterns.finding import Listed, listing, name_of
+from member_client.patterns.finding import Listed, listed_document, listing
 from member_client.patterns.yaml_writing import pattern_file
 from member_client.session import Session
 from member_client.sync.store import Store, StoredVersion
@@ -70,26 +70,14 @@ class WithdrawnBy:
     reason: str
 
 
-def listed_document(item: Listed) -> dict[str, Any]:
-    """A listed version for scripts."""
+def pattern_document(item: Listed) -> dict[str, Any]:
+    """A listed version of a pattern for scripts."""
     version = item.version
-    return {
-        "id": version.id,
-        "version": version.version,
-        "state": item.state,
+    return listed_document(item) | {
         "why": item.why,
-        "kind": version.kind,
-        "title": version.title,
         "severity": version.severity,
         "techniques": list(version.techniques),
-        "marking": version.marking,
-        "author": version.author,
-        "author_name": item.author_name,
-        "index": version.index,
-        "entry": version.entry,
-        "created": version.created,
         "valid_from": version.valid_from,
-        "valid_until": version.valid_until,
         "trial": {None: "not tried yet", "": "passed"}.get(version.trial, version.trial),
     }
 
@@ -108,7 +96,7 @@ def provenance(session: Session, version: StoredVersion) -> Provenance:
     data = session.store.entry(version.index)
     return Provenance(
         author=version.author,
-        author_name=name_of(version.author, membership),
+        author_name=membership.name_of(version.author),
         signer=version.signer,
         signer_state=signer_state,
         index=version.index,
@@ -147,7 +135,7 @@ def withdrawal_of(session: Session, record_id: str) -> WithdrawnBy | None:
     for version in session.store.versions(type="withdrawal", refers_to=record_id):
         statement = statement_at(session.store, version.index)
         if isinstance(statement, Withdrawal):
-            lab = name_of(version.author, session.membership)
+            lab = session.membership.name_of(version.author)
             return WithdrawnBy(lab, version.index, version.created, statement.body.reason)
     return None
 

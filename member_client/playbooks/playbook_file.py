@@ -19,9 +19,10 @@ from uuid import UUID
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from member_client.patterns.authoring import FileIssue, bytes_of, explain, problems_as_statement
+from member_client.named_files import read_named
+from member_client.patterns.authoring import FileIssue, explain, problems_as_statement
 from member_client.patterns.pattern_file import MAX_DAYS, after_days, moment_of, problem_with_dates
-from member_client.patterns.yaml_document import BadYaml, YamlDocument, parse
+from member_client.patterns.yaml_document import MAX_BYTES, BadYaml, YamlDocument, parse
 from member_client.playbooks.cacao_writing import Origin, write
 from member_client.playbooks.outline import STOP
 from sharing_protocol import strict_json
@@ -172,7 +173,7 @@ def read(path: Path, now: datetime) -> Reading:
     Raises:
         InvalidInput: the file cannot be read at all.
     """
-    return read_bytes(bytes_of(path), str(path), now)
+    return read_bytes(read_named(path, MAX_BYTES), str(path), now)
 
 
 def read_bytes(data: bytes, name: str, now: datetime) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from member_client.markdown_text import plain_line
 from member_client.playbooks.outline import numbers, term
 from member_client.playbooks.run_file import StoredRun
 from member_client.playbooks.running import Kind, Reached, Settled
@@ -36,12 +37,12 @@ def markdown(stored: StoredRun, now: datetime) -> str:
     """A run as a report."""
     document = run_document(stored, now)
     lines = [
-        f"# {_text(document['playbook'])}",
+        f"# {plain_line(document['playbook'])}",
         "",
         f"- Run: {stored.name}, {document['state']} as of {format_timestamp(now)}",
-        f"- Playbook: {_text(document['source'])}",
-        f"- About: {_text(document['about']) or 'not said'}",
-        f"- Begun: {document['begun']}" + (f" by {_text(document['begun_by'])}" if document["begun_by"] else ""),
+        f"- Playbook: {plain_line(document['source'])}",
+        f"- About: {plain_line(document['about']) or 'not said'}",
+        f"- Begun: {document['begun']}" + (f" by {plain_line(document['begun_by'])}" if document["begun_by"] else ""),
         f"- Finished: {document['finished'] or 'not yet'}",
         f"- Newest hash of the run file: `{stored.head}`",
         "",
@@ -49,15 +50,15 @@ def markdown(stored: StoredRun, now: datetime) -> str:
         "",
     ]
     for one in document["settled"]:
-        lines.append(f"{one['number']}. **{_text(one['name'])}**: {_outcome(one)}")
+        lines.append(f"{one['number']}. **{plain_line(one['name'])}**: {_outcome(one)}")
         lines += [
-            f"    - approved by {_text(given['by'])} on {given['at']}{_note(given)}" for given in one["approvals"]
+            f"    - approved by {plain_line(given['by'])} on {given['at']}{_note(given)}" for given in one["approvals"]
         ]
     if not document["settled"]:
         lines.append("Nothing yet.")
     if document["to_do"]:
         lines += ["", "## What is to be done", ""]
-        lines += [f"{one['number']}. **{_text(one['name'])}**: {_outstanding(one)}" for one in document["to_do"]]
+        lines += [f"{one['number']}. **{plain_line(one['name'])}**: {_outstanding(one)}" for one in document["to_do"]]
     return "\n".join(lines) + "\n"
 
 
@@ -114,20 +115,14 @@ def _settled_document(one: Settled, number: int) -> dict[str, Any]:
 def _outcome(one: dict[str, Any]) -> str:
     what = f"answered {one['answer']}" if one["outcome"] == Kind.ANSWERED else one["outcome"]
     late = f" (LATE: it was due by {one['due']})" if one["late"] else ""
-    return f"{what} by {_text(one['by'])} on {one['at']}{late}{_note(one)}"
+    return f"{what} by {plain_line(one['by'])} on {one['at']}{late}{_note(one)}"
 
 
 def _outstanding(one: dict[str, Any]) -> str:
     due = f", {'OVERDUE since' if one['overdue'] else 'due by'} {one['due']}" if one["due"] else ""
     given = f", {len(one['approved_by'])} of {one['approvals_needed']} approvals" if one["approvals_needed"] else ""
-    return f"{_text(one['role']) or 'anybody'}{due}{given}"
+    return f"{plain_line(one['role']) or 'anybody'}{due}{given}"
 
 
 def _note(one: dict[str, Any]) -> str:
-    return f": {_text(one['note'])}" if one["note"] else ""
-
-
-def _text(text: str) -> str:
-    """Other people's text, which must not become headings, links or markup."""
-    escaped = "".join(f"\\{character}" if character in "\\`*_[]<>#|!" else character for character in text)
-    return " ".join(escaped.split())
+    return f": {plain_line(one['note'])}" if one["note"] else ""

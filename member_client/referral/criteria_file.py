@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from member_client.errors import InvalidInput
+from member_client.named_files import read_named
 from member_client.patterns.authoring import FileIssue
 from member_client.patterns.yaml_document import MAX_BYTES, BadYaml, Position, YamlDocument, parse
 from sharing_protocol import strict_json
@@ -91,12 +91,7 @@ def read(path: Path, now: datetime) -> Reading:
     Raises:
         InvalidInput: it cannot be read at all.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}", "check the file's name") from error
-    return read_bytes(data, str(path), now)
+    return read_bytes(read_named(path, MAX_BYTES), str(path), now)
 
 
 def read_bytes(data: bytes, name: str, now: datetime) -> Reading:

@@ -1,19 +1,14 @@
 """A short document of headings, paragraphs, lists and tables, written as Markdown here and as PDF in `pdf`.
 
-Most of its text is other people's. In Markdown every character that could be markup is written so that it is not, so
-that a note cannot become a heading, a link or a picture in the summary that an officer reads.
+Most of its text is other people's, and is never markup (`markdown_text`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sharing_protocol.statements.header import show_hidden
-
-_MARKUP = re.compile(r"[\\`*_\[\]|#~$]")
-_AT_THE_START = re.compile(r"[-+=>]|[0-9]+(?=[.)])")
+from member_client.markdown_text import plain_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +53,14 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 def _markdown(block: Block) -> str:
     match block:
         case Heading(level, text):
-            return f"{'#' * level} {_plain(text)}"
+            return f"{'#' * level} {plain_line(text)}"
         case Paragraph(text, strong):
-            lines = [f"**{_plain(line)}**" if strong and line.strip() else _plain(line) for line in text.split("\n")]
+            lines = [
+                f"**{plain_line(line)}**" if strong and line.strip() else plain_line(line) for line in text.split("\n")
+            ]
             return "  \n".join(lines)
         case Items(texts):
-            return "\n".join("- " + _plain(text.replace("\n", " ")) for text in texts)
+            return "\n".join("- " + plain_line(text) for text in texts)
         case Table(columns, rows):
             lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-            return "\n".join([*lines, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows)])
-
-
-def _cell(text: str) -> str:
-    return _plain(text.replace("\n", " "))
-
-
-def _plain(text: str) -> str:
-    shown = show_hidden(text.strip()).replace("\t", " ")
-    escaped = _MARKUP.sub(r"\\\g<0>", shown).replace("&", "&amp;").replace("<", "&lt;")
-    if start := _AT_THE_START.match(escaped):  # a list, a quotation, an underlined heading
-        kept = len(start[0]) if start[0][0].isdigit() else 0
-        return f"{escaped[:kept]}\\{escaped[kept:]}"
-    return escaped
+            return "\n".join([*lines, *(f"| {' | '.join(plain_line(cell) for cell in row)} |" for row in rows)])

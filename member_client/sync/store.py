@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from member_client.errors import InvalidInput
+from member_client.sqlite_transaction import transaction
 from member_client.sync.judged import Judged
 from member_client.sync.schema import PAGE_BYTES, SCHEMA_VERSION, prepare
 from sharing_protocol import envelope as envelopes
@@ -121,14 +122,11 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing: what is written inside is there after the block, or none of it."""
-        self._database.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._database.execute("COMMIT")
+            with transaction(self._database):
+                yield
         except BaseException:
             self._membership = None
-            if self._database.in_transaction:  # a full disk has rolled it back already
-                self._database.execute("ROLLBACK")
             raise
 
     # -- the log -----------------------------------------------------------------------------------------------

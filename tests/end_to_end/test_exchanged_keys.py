@@ -71,7 +71,7 @@ def pattern_file(place: Place, title: str) -> str:
 def test_the_ceremony(place: Place) -> None:
     file = pattern_file(place, "By the second keys")
     card = place.next_keys()
-    told = place.clients["Ada"].run("forum", "change-log-keys", str(card), "--reason", "yearly", code=0)
+    told = place.clients["Ada"].run("forum", "change-log-keys", str(card), "--reason", "yearly", "--yes", code=0)
     assert "EXCHANGE THE LOG'S KEYS" in told
     mark = next(line for line in told.splitlines() if "mark" in line).split()[-1]
     assert len(mark) == 16
@@ -96,7 +96,9 @@ def test_the_ceremony(place: Place) -> None:
 
 
 def test_a_doctor_that_meets_other_keys_sends_one_to_sync(place: Place) -> None:
-    proposed = place.clients["Ada"].json("forum", "change-log-keys", str(place.next_keys()), "--reason", "yearly")
+    proposed = place.clients["Ada"].json(
+        "forum", "change-log-keys", str(place.next_keys()), "--reason", "yearly", "--yes"
+    )
     sign_all(place, proposed)
     assert "run `stillwatch sync`" in place.clients["Boreal"].run("doctor", code=2)
     assert not (place.clients["Boreal"].home / "evidence").exists()
@@ -106,7 +108,9 @@ def test_a_doctor_that_meets_other_keys_sends_one_to_sync(place: Place) -> None:
 
 def test_a_member_that_comes_late_needs_nothing_but_the_fingerprint(place: Place, tmp_path: Path) -> None:
     for reason in ("first", "second"):
-        proposed = place.clients["Ada"].json("forum", "change-log-keys", str(place.next_keys()), "--reason", reason)
+        proposed = place.clients["Ada"].json(
+            "forum", "change-log-keys", str(place.next_keys()), "--reason", reason, "--yes"
+        )
         sign_all(place, proposed)
     home = make_home(tmp_path / "another machine", place.box, place.labs["Boreal"])
     late = Client(home, place.clients["Ada"]._capsys)
@@ -125,13 +129,13 @@ def test_a_card_that_is_not_right_is_refused_before_anybody_signs(place: Place, 
     else:
         del document["timestamp_key"]
     card.write_text(json.dumps(document))
-    place.clients["Ada"].run("forum", "change-log-keys", str(card), "--reason", "x", code=2)
+    place.clients["Ada"].run("forum", "change-log-keys", str(card), "--reason", "x", "--yes", code=2)
     assert rows(place.database, "SELECT 1 FROM proposals") == []
 
 
 def test_keys_of_another_hub_are_refused_by_this_one(place: Place, tmp_path: Path) -> None:
     card = place.next_keys(tmp_path / "elsewhere", "--origin", "forum.example/log")
-    refused = place.clients["Ada"].json("forum", "change-log-keys", str(card), "--reason", "x", code=3)
+    refused = place.clients["Ada"].json("forum", "change-log-keys", str(card), "--reason", "x", "--yes", code=3)
     assert refused["error"] == "wrong_log"
 
 
@@ -155,7 +159,7 @@ def test_lost_keys_are_replaced_by_the_same_commands(
     with running_hub(database, HubIdentity.load(tmp_path / "new"), port=port, home=tmp_path / "new"):
         paused = clients["Aurora"].json("sync", code=4)
         assert "does not hold the keys" in paused["message"]
-        proposed = clients["Ada"].json("forum", "change-log-keys", str(card), "--reason", "a fire")
+        proposed = clients["Ada"].json("forum", "change-log-keys", str(card), "--reason", "a fire", "--yes")
         sign_all(place, proposed)
         for client in clients.values():
             client.run("sync")

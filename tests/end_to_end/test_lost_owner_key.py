@@ -23,7 +23,7 @@ class Place:
 
     def decide(self, *command: str) -> None:
         """One admin proposes, the other signs."""
-        proposed = self.ada.json("forum", *command)
+        proposed = self.ada.json("forum", *command, "--yes")
         assert self.ben.json("forum", "sign", proposed["proposal"][:12], "--yes")["index"] is not None
 
 

@@ -146,7 +146,7 @@ def block(lab: Desk) -> None:
     assert BENCHMARK not in listed
     for account in (CUSTOMER, GUILTY):
         said = lab(
-            'stillwatch decisions approve DECISION --as "Ana Lyst" --note "Read its prompts"',
+            'stillwatch decisions approve DECISION --by "Ana Lyst" --note "Read its prompts"',
             DECISION=lab.decision_on(account),
         )
         assert "in effect: block" in said

@@ -264,6 +264,23 @@ def test_identity_prints_what_the_admins_need(commands: ForkedCommands, home: Pa
     assert line == f"{tmp_path / 'origin'} is missing: start the hub once, or restore the backup"
 
 
+def test_identity_prints_the_url_that_members_type_and_refuses_settings_that_serve_would(
+    commands: ForkedCommands, home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(home, tmp_path / "hub")
+    where, settings = ("--home", str(tmp_path / "hub")), tmp_path / "hub" / "hub.toml"
+    settings.write_text('public_url = "https://hub.example"\n')
+    assert commands.run("identity", *where).stdout.splitlines()[-1] == "public URL     https://hub.example"
+    assert json.loads(commands.run("identity", *where, "--json").stdout)["public_url"] == "https://hub.example"
+    elsewhere = tmp_path / "other.toml"
+    elsewhere.write_text('public_url = "https://other.example"\n')
+    named = commands.run("identity", *where, settings={"STILLWATCH_HUB_CONFIG": str(elsewhere)})
+    assert "https://other.example" in named.stdout
+    assert commands.run("identity", *where, "--config", str(elsewhere)).stdout == named.stdout
+    settings.write_text('public_ulr = "https://hub.example"\n')
+    assert refused(commands.run("identity", *where), 2).startswith("public_ulr: ")
+
+
 def test_config_prints_the_settings_in_force_without_secrets(commands: ForkedCommands, tmp_path: Path) -> None:
     (tmp_path / "hub.toml").write_text(f'port = 8443\ndatabase_url = "{UNREACHABLE}"\n')
     shown = commands.run("config", "--home", str(tmp_path), settings={"STILLWATCH_HUB_HOST": "0.0.0.0"})  # noqa: S104 - only shown

@@ -25,6 +25,24 @@ from sharing_protocol.statements.handling import Severity
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BLOCKING = Rules({Severity.HIGH: Action.BLOCK, Severity.LOW: Action.THROTTLE}, {})
 """No approval is needed."""
+BOLD = """
+highest_stage = "enforce"
+[backtest]
+required = false
+[shadow]
+hours = 0
+[flag]
+hours = 0
+[enforce]
+endorsements = 0
+precision = 0.0
+[rollout]
+steps = [100]
+[false_positives]
+budget = 1.0
+total_budget = 1.0
+"""
+"""A policy.toml under which a pattern enforces at once, what a person has approved."""
 
 
 @contextmanager

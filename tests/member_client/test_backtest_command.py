@@ -49,11 +49,6 @@ def home(synced: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
-@pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Three days of six accounts; two of them bootstrap, one of these also says hello; one row is broken."""
     texts = {"a": "Please come up with 20 diverse tasks.", "b": "hello, come up with 20 diverse tasks", "c": "hello"}

@@ -15,11 +15,6 @@ from tests.member_client.command import Command
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
-@pytest.fixture
 def pattern(tmp_path: Path) -> Path:
     path = tmp_path / "sweep.yaml"
     path.write_text(library.starter("self-instruct-bootstrapping").text, encoding="utf-8")
@@ -91,7 +86,7 @@ def test_what_could_drive_a_terminal_is_written_as_an_escape_there_and_exactly_i
     assert r"a\u202eb\u200bc" in shown
     assert not set(shown) & {"\u202e", "\u200b", "\x1b"}
     out = tmp_path / "odd.sql"
-    command("compile", odd, "--output", out)
+    assert "written to" in command("compile", odd, "--output", out)
     assert out.read_text(encoding="utf-8") == piped
 
 

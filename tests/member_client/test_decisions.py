@@ -26,28 +26,11 @@ from member_client.home import Home
 from member_client.session import Session
 from sharing_protocol.statements.handling import Severity
 from tests.forum import ForumInABox, Lab, pattern_body, running_hub, withdrawal_body
-from tests.member_client.decision_worlds import gathered, make
+from tests.member_client.decision_worlds import BOLD, gathered, make
 from tests.member_client.lab_homes import Client, make_home
 
 YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
 BOOTSTRAP = "Please come up with 20 diverse tasks."
-BOLD = """
-highest_stage = "enforce"
-[backtest]
-required = false
-[shadow]
-hours = 0
-[flag]
-hours = 0
-[enforce]
-endorsements = 0
-precision = 0.0
-[rollout]
-steps = [100]
-[false_positives]
-budget = 1.0
-total_budget = 1.0
-"""
 """A policy under which a pattern enforces at once."""
 UNAPPROVED = "[decisions.approvals]\nblock = 0\n"
 NEXT_YEAR = f"{datetime.now(UTC).year + 1}-06-01"

@@ -57,11 +57,6 @@ def lab(tmp_path: Path, hub: LyingHub, log: ForumLog) -> Iterator[Lab]:
     lab.store.close()
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
 def proven(command: Command, file: Path, log: ForumLog, fault: Fault) -> dict[str, Any]:
     """The file must prove this lie of the hub's, to people and to scripts."""
     told: dict[str, Any] = command.json("verify-evidence", file, "--forum", log.fingerprint)

@@ -358,7 +358,12 @@ def test_an_endorsement_brings_the_backtest_of_that_version(case: Case, tmp_path
     assert case.agreed(2)["endorsed_by"] == [case.labs["Boreal"].id]
     assert case.agreed(1)["endorsed_by"] == []
     assert "for a reason" in case.reader.run("endorse", case.pattern, "--withdraw", code=2)
-    case.reader.run("endorse", case.pattern, "--withdraw", "--reason", "It was a test")
+    withdraw = ("endorse", case.pattern, "--withdraw", "--reason", "It was a test")
+    tried = case.reader.json(*withdraw, "--dry-run")
+    assert tried["reason"] == "It was a test"
+    assert "would be published of 'withdrawal of " in case.reader.run(*withdraw, "--dry-run")
+    assert case.agreed(2)["endorsed_by"] == [case.labs["Boreal"].id], "nothing was published"
+    case.reader.run(*withdraw)
     assert case.agreed(2)["endorsed_by"] == []
 
 

@@ -156,7 +156,7 @@ def test_the_founders_see_the_words(tmp_path: Path, capsys: pytest.CaptureFixtur
     log, founding = log_identity(), tmp_path / "founding.json"
     said = Client(tmp_path / "ada", capsys).run(
         "forum", "found", "--name", "Test", "--threshold", "1", "--admin", str(tmp_path / "ada.json"),
-        "--log-key", log["log_key"], "--timestamp-key", log["timestamp_key"], "-o", str(founding), "--qr",
+        "--log-key", log["log_key"], "--timestamp-key", log["timestamp_key"], "-o", str(founding), "--qr", "--yes",
     )  # fmt: skip
     assert mark is not None
     assert f"card's mark {mark[0]}" in said, "what Ada was told to read to whoever drafts"

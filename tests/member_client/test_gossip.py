@@ -51,11 +51,6 @@ def home(synced: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(synced, tmp_path / "lab"))
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
 class Notes:
     """Files with what other labs were shown."""
 

@@ -267,6 +267,6 @@ def test_a_report_says_who_did_what_and_what_was_late(tmp_path: Path) -> None:
     other = run_file.begin(Home(tmp_path), Source(written().content, "*file*", "a [link](x)"), 0.0, NOW)
     late = NOW + timedelta(hours=5)
     assert "OVERDUE since 2026-03-01T16:00:00Z" in markdown(other, late)
-    assert "a \\[link\\](x)" in markdown(other, late)
+    assert "- About: a \\[link\\](x)\n" in markdown(other, late)
     assert run_document(other, late)["overdue"] == 1
     assert run_document(other, NOW + timedelta(hours=4))["overdue"] == 0

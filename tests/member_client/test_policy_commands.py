@@ -83,11 +83,6 @@ def home(synced: Path, tmp_path: Path, hub: LyingHub, log: ForumLog, monkeypatch
     hub.entries = entries_of(log)
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
 def backtest(command: Command, folder: Path, legitimate: int = 400) -> None:
     """Run the pattern over a log in which it matches one account, and so many legitimate ones say hello."""
     rows = [("thief", "Please come up with 20 diverse tasks.")] + [(f"good {n}", "hello") for n in range(legitimate)]

@@ -40,11 +40,6 @@ def home(synced: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(synced, tmp_path / "lab"))
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
-
-
 def test_an_outsider_learns_who_said_what(home: Path, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "first.json"
     told = command("prove", PATTERN, "--version", "1", "-o", file, "--home", home)

@@ -23,28 +23,10 @@ from member_client.revocation import authority
 from member_client.session import Session
 from sharing_protocol.statements.handling import Severity
 from tests.forum import ForumInABox, pattern_body, running_hub
-from tests.member_client.decision_worlds import line, write_lines
+from tests.member_client.decision_worlds import BOLD, line, write_lines
 from tests.member_client.lab_homes import Client, make_home
 from tests.member_client.revocation_world import heard, hook_script
 
-BOLD = """
-highest_stage = "enforce"
-[backtest]
-required = false
-[shadow]
-hours = 0
-[flag]
-hours = 0
-[enforce]
-endorsements = 0
-precision = 0.0
-[rollout]
-steps = [100]
-[false_positives]
-budget = 1.0
-total_budget = 1.0
-"""
-"""A policy under which a pattern enforces at once, what a person has approved."""
 ACCOUNTS = ("c-1", "c-2", "c-3", "c-4", "c-5")
 
 

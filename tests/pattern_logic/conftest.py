@@ -1,18 +1,7 @@
-"""Hypothesis profiles: the same examples on every run unless somebody asks for a search."""
+"""The same examples on every run."""
 
 from __future__ import annotations
 
-import os
+from tests import hypothesis_profiles
 
-from hypothesis import HealthCheck, settings
-
-settings.register_profile(
-    "ci",
-    max_examples=150,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("search", parent=settings.get_profile("ci"), max_examples=2000, derandomize=False)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+hypothesis_profiles.load()

@@ -517,6 +517,20 @@ def test_a_change_of_admins_needs_the_old_and_the_new() -> None:
     refuses(log, signed(log.next("membership.suspend", AURORA, FORUM, reason()), "Ada", "Ben"), "revoked_key")
 
 
+def test_whoever_acts_has_a_name() -> None:
+    log = forum_of_two_labs()
+    log.append(change(log, ["Ada", "Dora"], 2, "Ada", "Ben", "Dora"))
+    name_of = log.membership.name_of
+    assert [name_of(one) for one in (FORUM, AURORA, BOREAL)] == ["Test forum", "Aurora", "Boreal"]
+    analyst = key("Aurora analyst").public_key.key_id
+    assert log.membership.keys[analyst].holder == AURORA
+    assert name_of(analyst) == "Aurora"
+    assert [name_of(key(admin).public_key.key_id) for admin in ("Ada", "Ben", "Dora")] == ["Ada", "Ben", "Dora"]
+    stranger = key("Mallory").public_key.key_id
+    assert [name_of(one) for one in (stranger, CIRRUS, "")] == [stranger, CIRRUS, ""]
+    assert Membership().name_of(FORUM) == FORUM
+
+
 def test_only_the_forum_changes_its_admins() -> None:
     log = forum_of_two_labs()
     document = log.next("membership.change_admins", FORUM, AURORA, admins_body(["Ada"], 1))
