@@ -74,7 +74,7 @@ def voices(session: Session, kind: VoiceKind, pattern_id: str | None = None, sin
 def news_for_author(session: Session, since: int) -> list[StoredVoice]:
     """What counts and was said of this lab's own patterns from log index `since` on, in log order."""
     new = [*voices(session, "opinion", since=since), *voices(session, "endorsement", since=since)]
-    patterns = session.store.versions(type="pattern") if new else []
+    patterns = session.store.versions(type="pattern", newest_only=True) if new else []
     own = {one.id for one in patterns if one.author == session.settings.member}
     told = [one for one in new if one.state == "active" and one.version.refers_to in own]
     return sorted(told, key=lambda one: one.version.index)
