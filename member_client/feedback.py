@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from member_client.errors import InvalidInput
-from member_client.incidents.reading import incident_timeline
+from member_client.incidents.reading import incident_timelines
 from member_client.patterns.outbox import deliver
 from member_client.patterns.presenting import statement_at
 from member_client.patterns.submission import as_record, author_of, handling_of
@@ -40,12 +40,16 @@ class StoredVoice:
 
 
 def feedback_by_entry(session: Session, now: datetime) -> dict[str, Feedback]:
-    """The feedback by the entry hash of the pattern version; a version of which nothing counts is not there."""
-    return feedback(_said(session), now)
+    """The feedback by the entry hash of the pattern version; a version of which nothing counts is not there.
+
+    Without what was seen: of opinions and endorsements a lab has one on a version, of sightings as many as its quota
+    takes, and this is asked at every sync and for every table of the gate.
+    """
+    return feedback(_said(session, kinds=("opinion", "endorsement")), now)
 
 
 def feedback_of(session: Session, pattern_id: str, now: datetime) -> dict[str, Feedback]:
-    """The same, of the versions of one pattern."""
+    """The same of the versions of one pattern, with what was seen."""
     return feedback(_said(session, pattern_id), now)
 
 
@@ -70,7 +74,7 @@ def voices(session: Session, kind: VoiceKind, pattern_id: str | None = None, sin
 def news_for_author(session: Session, since: int) -> list[StoredVoice]:
     """What counts and was said of this lab's own patterns from log index `since` on, in log order."""
     new = [*voices(session, "opinion", since=since), *voices(session, "endorsement", since=since)]
-    patterns = session.store.versions(type="pattern") if new else []
+    patterns = session.store.versions(type="pattern", newest_only=True) if new else []
     own = {one.id for one in patterns if one.author == session.settings.member}
     told = [one for one in new if one.state == "active" and one.version.refers_to in own]
     return sorted(told, key=lambda one: one.version.index)
@@ -235,12 +239,12 @@ def _said_versions(
 def _named_together(session: Session, now: datetime) -> Iterator[frozenset[str]]:
     """The patterns that incidents in force name together, of those that another lab than the opener joined."""
     membership = session.membership
+    labs = {one.id: one.labs for one in incident_timelines(session, now)}
     for version in session.store.versions(type="incident", newest_only=True):
         member = membership.members.get(version.author)
         trusted = member is not None and member.status is Status.ACTIVE and not why_suspect(version, membership)
         statement = statement_at(session.store, version.index) if trusted else None
         if not isinstance(statement, Incident) or statement.body.valid_until <= now:
             continue
-        labs = incident_timeline(session, version.id, now).labs
-        if sum(membership.members[lab].status is Status.ACTIVE for lab in labs) >= LEAST_LABS:
+        if sum(membership.members[lab].status is Status.ACTIVE for lab in labs[version.id]) >= LEAST_LABS:
             yield frozenset(reference.id for reference in statement.body.patterns)

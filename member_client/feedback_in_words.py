@@ -68,7 +68,7 @@ def voice_document(voice: StoredVoice, membership: Membership) -> dict[str, Any]
 def voice_in_words(voice: StoredVoice, session: Session) -> str:
     """An opinion or an endorsement of this lab's pattern, in a line."""
     body = voice.statement.body
-    title = session.store.versions(id=body.pattern.id)[-1].title
+    title = session.store.versions(id=body.pattern.id, newest_only=True)[-1].title
     verb, counts = "endorses", ""
     if isinstance(body, OpinionBody):
         verb = _VERBS[body.verdict]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -153,32 +153,60 @@ def _joined(runs: list[list[_Logged]], together: Iterable[frozenset[str]]) -> li
             place = leader[place]
         return place
 
-    by_pattern: dict[str, list[int]] = defaultdict(list)
-    for place, run in enumerate(runs):
-        by_pattern[run[0][1].body.pattern.id].append(place)
+    seen_by = _days_by_lab(runs)
     pairs = {pair for named in set(together) for pair in combinations(sorted(named), 2)}
     for one, other in pairs:
-        for first in by_pattern.get(one, ()):
-            for second in by_pattern.get(other, ()):
-                if len(_saw_both(runs[first], runs[second])) >= LEAST_LABS:
-                    leader[find(first)] = find(second)
+        both: dict[tuple[int, int], set[str]] = defaultdict(set)
+        by_one, by_other = seen_by.get(one, {}), seen_by.get(other, {})
+        for lab in by_one.keys() & by_other.keys():
+            for places in _on_the_same_days(by_one[lab], by_other[lab]):
+                both[places].add(lab)
+        for (first, second), labs in both.items():
+            if len(labs) >= LEAST_LABS:
+                leader[find(first)] = find(second)
     joined: dict[int, list[_Logged]] = defaultdict(list)
     for place, run in enumerate(runs):
         joined[find(place)].extend(run)
     return list(joined.values())
 
 
-def _saw_both(first: Sequence[_Logged], second: Sequence[_Logged]) -> set[str]:
-    """Labs with sightings in both that share a day."""
-    by_lab: dict[str, list[Sighting]] = defaultdict(list)
-    for _, sighting in second:
-        by_lab[sighting.author].append(sighting)
-    return {
-        one.author
-        for _, one in first
-        for other in by_lab.get(one.author, ())
-        if one.body.period_start < other.body.period_end and other.body.period_start < one.body.period_end
-    }
+@dataclass(slots=True)
+class _Days:
+    """Days without a gap on which one lab saw a pattern, and the place of the run that they are in."""
+
+    start: datetime
+    end: datetime
+    place: int
+
+
+def _days_by_lab(runs: Sequence[Sequence[_Logged]]) -> dict[str, dict[str, list[_Days]]]:
+    """On which days, in their order, each pattern was seen by each lab.
+
+    So that what it takes to compare two patterns grows with their sightings, not with the square of these: one lab
+    may report as many as its quota takes.
+    """
+    found: dict[str, dict[str, list[_Days]]] = defaultdict(lambda: defaultdict(list))
+    for place, run in enumerate(runs):  # of one pattern, they and the sightings in them come by their first days
+        for _, sighting in run:
+            body, days = sighting.body, found[sighting.body.pattern.id][sighting.author]
+            if days and body.period_start <= days[-1].end:
+                days[-1].end = max(days[-1].end, body.period_end)
+            else:
+                days.append(_Days(body.period_start, body.period_end, place))
+    return found
+
+
+def _on_the_same_days(first: Sequence[_Days], second: Sequence[_Days]) -> Iterator[tuple[int, int]]:
+    """The places of two runs, wherever they share a day."""
+    one = other = 0
+    while one < len(first) and other < len(second):
+        left, right = first[one], second[other]
+        if left.start < right.end and right.start < left.end:
+            yield left.place, right.place
+        if left.end <= right.end:
+            one += 1
+        else:
+            other += 1
 
 
 def _campaign(joined: list[_Logged]) -> Campaign:

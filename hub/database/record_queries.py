@@ -1,5 +1,6 @@
 """Finding records: filters, text search and history over the projection, in log order."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -107,11 +108,17 @@ async def find_records(
 
 
 async def read_versions(
-    connection: AsyncConnection, record_id: str, now: datetime
+    connection: AsyncConnection, record_id: str, now: datetime, limit: int, only: Collection[int] = ()
 ) -> list[tuple[FoundRecord, dict[str, Any]]]:
-    """All versions of a record, oldest first, each with its statement."""
+    """At most so many versions of a record, the oldest first, each with its statement.
+
+    Args:
+        only: the numbers of those that are wanted; () for all.
+    """
     query = _summaries(now).add_columns(records.c.statement).where(records.c.id == record_id)
-    rows = await connection.execute(query.order_by(records.c.version))
+    if only:
+        query = query.where(records.c.version.in_(only))
+    rows = await connection.execute(query.order_by(records.c.version).limit(limit))
     return [(FoundRecord(*row[:-1]), row[-1]) for row in rows]
 
 
@@ -153,10 +160,11 @@ async def read_said_of(connection: AsyncConnection, pattern_id: str, now: dateti
     return [SaidOf(*row) for row in await connection.execute(query)]
 
 
-async def read_version_entries(connection: AsyncConnection, record_id: str) -> list[tuple[int, bytes]]:
-    """Number and leaf hash of each version of a record, oldest first."""
+async def read_version_entries(connection: AsyncConnection, record_id: str, limit: int) -> list[tuple[int, bytes]]:
+    """Number and leaf hash of at most so many versions of a record, the oldest first."""
     query = select(records.c.version, records.c.leaf_hash).where(records.c.id == record_id)
-    return [(version, leaf) for version, leaf in await connection.execute(query.order_by(records.c.version))]
+    rows = await connection.execute(query.order_by(records.c.version).limit(limit))
+    return [(version, leaf) for version, leaf in rows]
 
 
 def _state(now: datetime) -> ColumnElement[str]:

@@ -20,6 +20,8 @@ from sharing_protocol.wire import PATTERNS, PatternFeedback
 
 MAX_SAID = 20_000
 """Voices that one answer adds up: one lab's quota is enough for ten times as many, and each reader has us read all."""
+MAX_VERSIONS = 1_000
+"""Versions that one answer tells of: their author may write as many as the quota takes."""
 
 PatternId = Annotated[str, Path(pattern="^pattern--[0-9a-f-]{36}$")]
 
@@ -40,13 +42,14 @@ def router(services: Services) -> APIRouter:
             # One moment: between two, a lab's voice could have left the old version and not be in the new one yet.
             await connection.execution_options(isolation_level="REPEATABLE READ")
             head = await log_store.read_head(connection)
-            versions = await record_queries.read_version_entries(connection, pattern_id)
+            versions = await record_queries.read_version_entries(connection, pattern_id, MAX_VERSIONS + 1)
             said = await record_queries.read_said_of(connection, pattern_id, now, MAX_SAID + 1)
         if not versions:
             raise Denied("not_found", f"the log has no {pattern_id}")
-        if len(said) > MAX_SAID:
-            what = f"labs say more of {pattern_id} than {MAX_SAID:,} things; add them up from the log, as members do"
-            raise Denied("too_much_said", what)
+        for size, most, what in ((len(said), MAX_SAID, "voices"), (len(versions), MAX_VERSIONS, "versions")):
+            if size > most:
+                told = f"of {pattern_id} there are more than {most:,} {what}; add them up from the log, as members do"
+                raise Denied("too_much_said", told)
         found = await asyncio.to_thread(_added_up, said, now)
         answer = PatternFeedback(
             id=pattern_id,

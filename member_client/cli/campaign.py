@@ -132,7 +132,7 @@ def _resolve(found: list[Campaign], text: str) -> Campaign:
 
 
 def _title(session: Session, pattern: str) -> str:
-    versions = session.store.versions(id=pattern)
+    versions = session.store.versions(id=pattern, newest_only=True)
     return versions[-1].title if versions else pattern
 
 

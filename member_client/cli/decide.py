@@ -27,6 +27,9 @@ from member_client.detection.findings import Tally
 from member_client.errors import InvalidInput
 from member_client.session import Session
 
+_CLOCKS_DIFFER = 60.0
+"""Seconds by which a run may seem to begin after now."""
+
 
 def decide(
     sources: Annotated[
@@ -96,11 +99,14 @@ def _chosen(session: Session, register: Register, named: Sequence[str]) -> list[
     if named:
         return [_Source(name, Path(name)) if Path(name).is_file() else _run(session, name) for name in named]
     known = sorted(path.stem for path in runs.folder(session.home).glob("*.json"))
-    last = max((place for place, name in enumerate(known) if register.is_decided(name)), default=None)
-    waiting = known[-1:] if last is None else known[last + 1 :]
+    done = {name for name in known if register.is_decided(name)}
+    # A run that began by a clock which ran ahead says nothing of those that really came later.
+    by_now = runs.new_name(session.now.timestamp() + _CLOCKS_DIFFER)
+    last = max((place for place, name in enumerate(known) if name in done and name <= by_now), default=None)
+    waiting = [name for name in known[0 if last is None else last + 1 :] if name not in done]
     if not known:
         raise InvalidInput("no run is remembered here", "run `stillwatch detect` first")
-    return [_run(session, name) for name in waiting]
+    return [_run(session, name) for name in (waiting[-1:] if last is None else waiting)]
 
 
 def _run(session: Session, name: str) -> _Source:

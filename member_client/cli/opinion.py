@@ -204,7 +204,9 @@ def pattern_feedback(
         _opinion_table(said, membership)
     for one in said:
         if one.state == "active" and one.statement.body.comment:
-            say(f"{membership.name_of(one.version.author)}: {one.statement.body.comment}")
+            # Further lines are indented: none of them may look like what another lab said.
+            comment = one.statement.body.comment.replace("\n", "\n  ")
+            say(f"{membership.name_of(one.version.author)}: {comment}")
 
 
 def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:

@@ -67,8 +67,8 @@ def say_line(text: str, style: str = "") -> None:
 
 
 def warn(text: str, style: str = "yellow") -> None:
-    """One line for people on standard error."""
-    errors.print(Text(show_hidden(text), style=style))
+    """One line for people on standard error, whatever is in it: what a hub answers may be there."""
+    errors.print(Text(one_line(text), style=style))
 
 
 def say_fingerprint(forum: str, *, qr: bool) -> None:

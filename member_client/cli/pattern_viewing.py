@@ -201,7 +201,8 @@ def _say_versions_and_sightings(document: dict[str, Any]) -> None:
         rows = [(one["version"], one["state"], one["index"], one["created"]) for one in document["versions"]]
         output.table(["version", "state", "index", "created"], rows)
     if (gone := document["withdrawal"]) is not None:
-        say(f"withdrawn   by {gone['lab']} at index {gone['index']} on {gone['created']}: {gone['reason']}", "yellow")
+        reason = gone["reason"].replace("\n", f"\n{'':12}")  # in the second column: what stands in the first is ours
+        say(f"withdrawn   by {gone['lab']} at index {gone['index']} on {gone['created']}: {reason}", "yellow")
     say("")
     if not document["sightings"]:
         say("no lab has reported a sighting")

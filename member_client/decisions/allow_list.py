@@ -51,13 +51,12 @@ class Allowed:
 class AllowList:
     """The entries, ready to be asked; those that have expired say nothing."""
 
-    def __init__(
-        self, entries: Iterable[Allowed] = (), remembered: Mapping[str, tuple[Allowed, ...]] | None = None
-    ) -> None:
+    def __init__(self, entries: Iterable[Allowed] = (), remembered: Mapping[str, Allowed] | None = None) -> None:
         """Take the entries.
 
         Args:
-            remembered: by account the entries that cover its organisation or network, as the lab's detections told.
+            remembered: by account the entry that covers its organisation or network, as the lab's detections told; of
+                several the one that holds the longest.
         """
         self._remembered = remembered or {}
         self._entries = tuple(entries)
@@ -86,10 +85,8 @@ class AllowList:
         for kind, value in ((AllowKind.ACCOUNT, account), (AllowKind.ORGANISATION, organisation)):
             if value and (found := self._ids[kind].get(value)) is not None and found.expires > now:
                 return found
-        if account:
-            for found in self._remembered.get(account, ()):
-                if found.expires > now:
-                    return found
+        if account and (found := self._remembered.get(account)) is not None and found.expires > now:
+            return found
         return self._network(address, now) if address and self._networks else None
 
     def covers_subject(self, subject: Subject, now: datetime) -> Allowed | None:

@@ -106,15 +106,16 @@ def load(register: Register, now: datetime) -> AllowList:
     listed = AllowList(entry for entry in entries(register) if entry.expires > now)
     if not any(entry.kind is not AllowKind.ACCOUNT for entry in listed):
         return listed
-    remembered: dict[str, tuple[Allowed, ...]] = {}
+    remembered: dict[str, Allowed] = {}
     for account, kind, value in register.database.execute("SELECT account, kind, value FROM facts"):
         found = (
             listed.covers(now, organisation=value)
             if kind == AllowKind.ORGANISATION
             else listed.covers(now, address=value)
         )
-        if found is not None:
-            remembered[account] = (*remembered.get(account, ()), found)
+        # Of a customer with many addresses, the one entry that holds the longest says it all.
+        if found is not None and (account not in remembered or found.expires > remembered[account].expires):
+            remembered[account] = found
     return AllowList(listed, remembered)
 
 

@@ -1,7 +1,8 @@
 """Appeals of affected customers: what they are about, how they end, and what the lab then says of the pattern.
 
-An upheld appeal lifts the decision, or leaves one account out of a cluster's; it counts as a false positive in the
-lab's own budget and in its opinion of the pattern version. A rejected one counts as looked at and true.
+An upheld appeal lifts the decision, also what another version of the pattern has decided on the same subject since, or
+leaves one account out of a cluster's; it counts as one false positive in the lab's own budget and in its opinion of the
+pattern version. A rejected one counts as looked at and true.
 """
 
 from __future__ import annotations
@@ -139,15 +140,20 @@ def rule_on(
             )
             for one in about:
                 _settle(register, one, appeal, who, f"appeal {number}: {said}", rules, now, upheld=upheld)
-            for one in about:
-                if upheld and _is_part(one, appeal):
-                    where = register.resolve(one.id)
-                    register.spare_elsewhere(where, appeal.account, who, f"appeal {number}: {said}", now)
-    lifted = [one.id for one in about if upheld and not _is_part(one, appeal)]
+            for one in about if upheld else ():
+                where, why = register.resolve(one.id), f"appeal {number}: {said}"
+                if _is_part(one, appeal):
+                    register.spare_elsewhere(where, appeal.account, who, why, now)
+                else:
+                    register.lift_elsewhere(where, who, why, now)
+        ruled = get(register, number)
+        lifted = [one.id for one in about if upheld and not _is_part(one, appeal)]
+        for lifted_id in tuple(lifted):
+            lifted += register.lifted_elsewhere(register.resolve(lifted_id), ruled.decided or now)
     spared = [one.id for one in about if upheld and _is_part(one, appeal)]
     return Ruling(
-        get(register, number),
-        tuple(lifted),
+        ruled,
+        tuple(dict.fromkeys(lifted)),
         tuple(spared),
         {one.pattern_entry: (one.pattern_id, one.pattern_version) for one in about},
         tuple(dict.fromkeys(subject for one in about if upheld for subject in _subjects(one, appeal))),

@@ -27,7 +27,9 @@ _SUBJECTS = 5_000
 _MATCHES = 40_000
 """At most so many in one transaction, or a little more."""
 _SECOND = 1_000_000
-_ONCE_WRONG = "built in: an earlier decision by this pattern was found wrong, so people must approve this one"
+_ONCE_WRONG = (
+    "built in: an earlier decision by this pattern was found wrong, or lifted, so people must approve this one"
+)
 
 
 @dataclass(slots=True)
@@ -216,8 +218,7 @@ class _Batch:
         root = number if known is None else known["root"]
         follows = None if known is None else UUID(bytes=known["id"])
         action, reasons, needs, why = self._action(one)
-        if action is not Action.OBSERVE and self._was_wrong(one):
-            needs, why = max(1, needs), self._reason((*reasons, _ONCE_WRONG))
+        needs, why = self._once_wrong(one, action, reasons, needs, why)
         first, last = _span(matches)
         self._made.append(
             (
@@ -244,8 +245,10 @@ class _Batch:
         self._decided.new += known is not None or not one.goes_on
 
     def _extend(self, one: Gathered, matches: list[Match], known: Row) -> None:
-        action, _, needs, why = self._action(one)
-        if action.rank == known["action"] and known["needs"] > needs:  # it follows one that was wrong
+        action, reasons, needs, why = self._action(one)
+        if action.rank != known["action"]:
+            needs, why = self._once_wrong(one, action, reasons, needs, why)
+        elif known["needs"] > needs:  # it follows one that was wrong
             needs, why = known["needs"], known["reasons"]
         first, last = _span(matches, known["first"], known["last"])
         self._database.execute(
@@ -267,16 +270,35 @@ class _Batch:
         self._keep(one, known["number"], known["root"], matches, what, action, needs)
         self._decided.extended += not one.goes_on
 
+    def _once_wrong(
+        self, one: Gathered, action: Action, reasons: tuple[str, ...], needs: int, why: int
+    ) -> tuple[int, int]:
+        """How many must approve an action, and why: at least one, if the pattern was wrong about the subject before."""
+        if action is Action.OBSERVE or not self._was_wrong(one):
+            return needs, why
+        return max(1, needs), self._reason((*reasons, _ONCE_WRONG))
+
     def _was_wrong(self, one: Gathered) -> bool:
         """Whether a decision on this subject was, by any version of the pattern: its author can make more of them.
 
-        Or an account's part in a cluster's.
+        Or one on a cluster that had the account, or the account's part in it. What people lifted without a verdict
+        binds the version that it was by, which knows when; the author's next version must ask them.
         """
         ask = self._database.execute(
-            "SELECT 1 FROM reviews v JOIN decisions d ON d.number = v.decision JOIN patterns p ON p.number = d.pattern "
-            "WHERE v.verdict = 'wrong' AND d.kind = :kind AND d.subject = :id AND p.id = :pattern "
-            "UNION ALL SELECT 1 FROM spared WHERE :kind = 'account' AND account = :id AND pattern = :pattern",
-            {"kind": one.subject.kind.value, "id": one.subject.id, "pattern": one.pattern.id},
+            "SELECT 1 FROM decisions d JOIN patterns p ON p.number = d.pattern "
+            "LEFT JOIN reviews v ON v.decision = d.number "
+            "WHERE d.kind = :kind AND d.subject = :id AND p.id = :pattern "
+            "AND (v.verdict = 'wrong' OR (d.lifted IS NOT NULL AND p.entry <> :entry)) "
+            "UNION ALL SELECT 1 FROM spared WHERE :kind = 'account' AND account = :id AND pattern = :pattern "
+            "UNION ALL SELECT 1 FROM members m JOIN reviews v ON v.decision = m.decision "
+            "JOIN decisions d ON d.number = m.decision JOIN patterns p ON p.number = d.pattern "
+            "WHERE :kind = 'account' AND m.account = :id AND v.verdict = 'wrong' AND p.id = :pattern",
+            {
+                "kind": one.subject.kind.value,
+                "id": one.subject.id,
+                "pattern": one.pattern.id,
+                "entry": one.pattern.entry,
+            },
         )
         return ask.fetchone() is not None
 

@@ -67,6 +67,9 @@ FROM decisions d JOIN patterns p ON p.number = d.pattern JOIN reasons r ON r.num
     LEFT JOIN decisions f ON f.number = d.follows LEFT JOIN decisions s ON s.number = d.superseded
 """  # noqa: S608 - ours
 
+_SAME_SUBJECT = """FROM decisions d JOIN patterns p ON p.number = d.pattern
+JOIN decisions o ON o.kind = d.kind AND o.subject = d.subject JOIN patterns q ON q.number = o.pattern AND q.id = p.id
+WHERE o.number = :number AND d.number <> o.number"""
 _RECORD = "(SELECT p.id FROM decisions d JOIN patterns p ON p.number = d.pattern WHERE d.number = ?)"
 
 
@@ -309,6 +312,24 @@ class Register:
         self.database.execute("UPDATE decisions SET lifted = ? WHERE number = ?", (seconds, number))
         self.note(number, now, "lifted", who, reason)
         return True
+
+    def lift_elsewhere(self, number: int, who: str, reason: str, now: datetime) -> None:
+        """End what other versions of the pattern decided on the same subject, too. Inside a transaction."""
+        others = self.database.execute(
+            f"SELECT d.number {_SAME_SUBJECT} AND d.lifted IS NULL AND d.superseded IS NULL AND d.expires > :now",
+            {"number": number, "now": int(now.timestamp())},
+        ).fetchall()
+        for (other,) in others:
+            self.database.execute("UPDATE decisions SET lifted = ? WHERE number = ?", (int(now.timestamp()), other))
+            self.note(other, now, "lifted", who, reason)
+
+    def lifted_elsewhere(self, number: int, at: datetime) -> list[str]:
+        """Ids of the decisions by other versions on the same subject that were lifted at this moment."""
+        rows = self.database.execute(
+            f"SELECT d.id {_SAME_SUBJECT} AND d.lifted = :at ORDER BY d.number",
+            {"number": number, "at": int(at.timestamp())},
+        )
+        return [shown_id(row[0]) for row in rows]
 
     def spare(self, number: int, account: str, who: str, reason: str, now: datetime) -> None:
         """Leave an account out of a cluster's decision, and of all later ones by the record. Inside a transaction.

@@ -17,6 +17,8 @@ STALE = "stale"
 UNREADABLE = "unreadable"
 MALFORMED = "malformed"
 REASONS = (NO_DECISION, NO_ACCOUNT, DECIDED, ALLOW_LISTED, STALE, UNREADABLE, MALFORMED)
+AHEAD_SECONDS = 300.0
+"""So far a sync lets the hub's clock run ahead of this machine's (`trust.MAX_SKEW_SECONDS`)."""
 
 
 class Verdict(NamedTuple):
@@ -69,7 +71,7 @@ def judge(
             return Verdict(OBSERVE, ALLOW_LISTED, age=age)
         if strongest is None or row.rank > strongest.rank:
             strongest = row
-    if age > facts.stale_after:
+    if is_stale(facts, now):
         return on_failure(fail or facts.fail, STALE, age, allowed=bool(address) and table.allows_address(address, now))
     if strongest is None:
         return Verdict(OBSERVE, NO_DECISION if account else NO_ACCOUNT, age=age)
@@ -86,5 +88,8 @@ def on_failure(fail: str, reason: str, age: float | None, *, allowed: bool = Fal
 
 
 def is_stale(facts: Facts, now: float) -> bool:
-    """Whether the lab has not learned from the forum for longer than its policy lets the gate go by."""
-    return now - facts.synced > facts.stale_after
+    """Whether the lab has not learned from the forum for longer than its policy lets the gate go by.
+
+    So is what it is to learn only in future: somebody set this machine's clock back, and no sync goes through any more.
+    """
+    return not -AHEAD_SECONDS <= now - facts.synced <= facts.stale_after

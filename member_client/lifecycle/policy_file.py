@@ -168,10 +168,13 @@ def _only_path(piece: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _paths(piece: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for name, value in piece.items():
-        yield (*above, name)
-        if isinstance(value, dict):
-            yield from _paths(value, (*above, name))
+    waiting = [(above, piece)]  # no recursion: a dotted key may have thousands of parts
+    while waiting:
+        path, table = waiting.pop()
+        for name, value in table.items():
+            yield (*path, name)
+            if isinstance(value, dict):
+                waiting.append(((*path, name), value))
 
 
 def _fault(error: Any, lines: dict[str, int]) -> Fault:

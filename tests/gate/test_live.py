@@ -18,6 +18,7 @@ from member_client.gate.building import ChildBuilder
 from member_client.gate.settings import Address, read_settings
 from member_client.gate.sources import Sources
 from member_client.gate.table import Table, Unusable, draft_of
+from sharing_protocol.trust import MAX_SKEW_SECONDS
 from tests.gate.decided import (
     NOW,
     PATIENCE_SECONDS,
@@ -136,6 +137,17 @@ def test_a_clock_that_ran_ahead_does_not_do_so_beyond_the_next_table(tmp_path: P
         clock.wall -= 10**8
         renew(gate)
         assert gate.check("a").action == "block"
+
+
+def test_a_table_that_was_made_long_before_the_last_sync_is_stale(tmp_path: Path) -> None:
+    """By a clock that was set back, and for which no sync will go through for as long."""
+    ahead = replace(BLOCKED, synced=NOW + timedelta(seconds=MAX_SKEW_SECONDS))
+    with gate_with(tmp_path, ahead) as (gate, decided):
+        assert gate.check("a").action == "block"
+        decided.snapshot = replace(BLOCKED, synced=NOW + timedelta(days=1))
+        renew(gate)
+        assert gate.check("a").reason == "stale"
+        assert gate.condition().stale
 
 
 def test_a_table_from_the_future_is_young_and_not_older_than_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from hub.identity import HubIdentity
+from hub.routes import feedback as feedback_route
+from hub.routes import records as records_route
 from sharing_protocol import wire
 from sharing_protocol.statements.header import format_timestamp
 from tests.forum import Lab, pattern_body, sighting_body, withdrawal_body
@@ -213,6 +216,54 @@ def test_difference_of_two_versions_names_what_changed(library: Library) -> None
     turned = {"+": "-", "-": "+"}
     assert sorted(turned[line[0]] + line[1:] for line in changes(2, 1)) == sorted(forward)
     assert changes(2, 2) == []
+
+
+def test_difference_of_long_versions_is_told_as_a_whole(database: str, hub_identity: HubIdentity) -> None:
+    """Such two, of 8,000 lines, would keep `difflib` busy for half a minute, and the hub with it."""
+    with documented_forum(database, hub_identity) as box:
+        lab = box.admit("Aurora")
+
+        def body(version: int) -> dict[str, Any]:
+            made = pattern_body("Long")
+            crafted = [text for n in range(700) for text in (f"{n % 101}", f"{1000 + 2 * n + version}")]
+            made["logic"][0]["falsepositives"] = ["at first the same", *crafted]
+            return made | {"valid_from": "2026-01-01T00:00:00Z", "valid_until": "2027-06-01T00:00:00Z"}
+
+        pattern, _ = box.publish(lab, body(0))
+        box.publish(lab, body(1), pattern)
+        path = f"{wire.RECORDS}/{pattern}"
+        old, new = (
+            json.dumps(one["statement"], indent=2, sort_keys=True).split("\n")
+            for one in box.get(path).json()["versions"]
+        )
+        names, hunk, *lines = box.get(f"{path}/diff?from=1&to=2").json()["diff"][1:]
+        assert (names, hunk[:3]) == ("+++ version 2", "@@ ")
+        assert not any(line.startswith("@@") for line in lines)
+        start = int(hunk[4:].partition(",")[0]) - 1
+        for sign, text, size in ((" -", old, hunk.split()[1]), (" +", new, hunk.split()[2])):
+            told = [line[1:] for line in lines if line[0] in sign]
+            assert told == text[start : start + len(told)]
+            assert size[1:] == f"{start + 1},{len(told)}"
+            assert (text[:start], text[start + len(told) :]) == (old[:start], old[start + len(told) :])
+        assert [line[0] for line in (lines[0], lines[-1])] == [" ", " "]
+        assert box.get(f"{path}/diff?from=2&to=2").json()["diff"] == []
+
+
+def test_an_answer_has_no_more_versions_than_a_hub_can_bear(
+    database: str, hub_identity: HubIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_route, "MAX_VERSIONS", 2)
+    monkeypatch.setattr(feedback_route, "MAX_VERSIONS", 2)
+    with documented_forum(database, hub_identity) as box:
+        lab = box.admit("Aurora")
+        pattern, _ = box.publish(lab, pattern_body())
+        box.publish(lab, pattern_body("Revised"), pattern)
+        paths = f"{wire.RECORDS}/{pattern}", f"{wire.PATTERNS}/{pattern}/feedback"
+        assert [len(box.get(path).json()["versions"]) for path in paths] == [2, 2]
+        box.publish(lab, pattern_body("Revised again"), pattern)
+        for path in paths:
+            problem_of(box.get(path), 422, "too_much_said")
+        assert box.get(f"{wire.RECORDS}/{pattern}/diff?from=1&to=3").status_code == 200
 
 
 def test_what_is_not_there_is_not_found(library: Library) -> None:

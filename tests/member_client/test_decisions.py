@@ -141,6 +141,18 @@ def test_deciding_again_adds_nothing_and_new_matches_extend(boreal: Client, tmp_
     assert [event["what"] for event in shown["history"]] == ["proposed", "extended"]
 
 
+def test_a_run_by_a_clock_that_ran_ahead_hides_none_that_come_later(boreal: Client, tmp_path: Path) -> None:
+    run, ahead = found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1")), "20990101T000000-000000"
+    for path in (boreal.home / "detections").glob(f"{run}.*"):
+        path.with_name(path.name.replace(run, ahead)).write_text(path.read_text().replace(run, ahead))
+        path.unlink()
+    assert boreal.json("decide")["runs"] == [ahead]
+    for name in ("c-2", "c-3"):
+        later = found_in(boreal, log_of(tmp_path / f"{name}.jsonl", name))
+        assert boreal.json("decide")["runs"] == [later]
+    assert boreal.json("decide")["runs"] == []
+
+
 def test_a_block_waits_for_as_many_names_as_the_policy_asks_for(boreal: Client, tmp_path: Path) -> None:
     be_bold(boreal, "[decisions.approvals]\nblock = 2\n")
     found_in(boreal, log_of(tmp_path / "a.jsonl", "c-1"))

@@ -421,6 +421,62 @@ def test_an_appeal_against_the_version_before_holds_for_what_the_next_has_decide
     assert (register.reviewed(PATTERN.entry), register.reviewed(newer.entry)) == ((1, 0), (0, 0))
 
 
+def test_an_upheld_appeal_ends_what_the_next_version_decided_meanwhile(register: Register) -> None:
+    newer = seen(version=2)
+    policy = lab(standing(newer))
+    make(register, gathered(PATTERN, "a", ["1"]), gathered(PATTERN, "b", ["1"]))
+    appealed = next(one.id for one in all_of(register) if one.subject.id == "a")
+    appeal = open_appeal(register, appealed, "", "a note", "Ada", BLOCKING, START)
+    make(register, gathered(newer, "a", ["2"]), gathered(newer, "b", ["2"]))
+    remember_enforced(register, policy, START)
+    assert acting(register, policy) == [("a", "block"), ("b", "block")]
+    ruling = rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START, upheld=True)
+    assert acting(register, policy) == [("b", "block")]
+    newest = next(one for one in all_of(register) if one.subject.id == "a" and one.pattern_version == 2)
+    assert ruling.lifted == (appealed, newest.id)
+    assert rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START + DAY, upheld=True) == ruling
+    # it was wrong once, and by the version that the appeal is about
+    assert (register.reviewed(PATTERN.entry), register.reviewed(newer.entry)) == ((1, 0), (0, 0))
+    # what begins later is for people to decide
+    make(register, gathered(newer, "a", {"3": START + DAY}), now=START + DAY)
+    assert acting(register, policy, now=START + DAY) == [("b", "block")]
+
+
+def test_whoever_was_found_wrongly_decided_on_is_not_once_more_without_people(register: Register) -> None:
+    """Though the action is another when the next decision is made, and becomes what it was by an extension."""
+
+    def wrong(subject: str, *accounts: str) -> None:
+        make(register, gathered(PATTERN, subject, ["1"], accounts))
+        (found,) = (one.id for one in all_of(register) if one.subject.id == subject)
+        appeal = open_appeal(register, found, "", "a note", "Ada", BLOCKING, START)
+        rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START, upheld=True)
+
+    flagging = replace(BLOCKING, actions={Severity.HIGH: Action.FLAG})
+    policy, later = lab(standing(PATTERN)), START + DAY
+    wrong("a")
+    make(register, gathered(PATTERN, "a", {"2": later}), rules=flagging, now=later)
+    make(register, gathered(PATTERN, "a", {"3": later}), now=later)
+    assert acting(register, policy, now=later) == []
+    # or who was on the allow-list meanwhile
+    wrong("b")
+    listed = AllowList([Allowed(1, AllowKind.ACCOUNT, "b", "Ada", "a trial", START, later + DAY)])
+    make(register, gathered(PATTERN, "b", {"2": later}), allowed=listed, now=later)
+    make(register, gathered(PATTERN, "b", {"3": later + DAY}), now=later + DAY)
+    assert acting(register, policy, now=later + DAY) == []
+    # or was one of a cluster
+    wrong("subnet:k", "c", "d")
+    make(register, gathered(PATTERN, "c", {"2": later}), now=later)
+    assert acting(register, policy, now=later) == []
+    # or let go by people, before the author wrote another version
+    make(register, gathered(PATTERN, "e", ["1"]), gathered(PATTERN, "f", ["1"]))
+    (found,) = (one.id for one in all_of(register) if one.subject.id == "e")
+    with register.transaction():
+        register.lift(register.resolve(found), "Ada", "A trial", BLOCKING, START)
+    newer = seen(version=2)
+    make(register, gathered(newer, "e", ["1"]), gathered(newer, "f", ["1"]))
+    assert acting(register, lab(standing(newer))) == [("f", "block")]
+
+
 def test_who_approved_a_flag_has_not_approved_a_block(register: Register) -> None:
     needing = {Action.FLAG: 1, Action.BLOCK: 1}
     flagging = replace(BLOCKING, actions={Severity.HIGH: Action.FLAG}, approvals=needing)

@@ -306,6 +306,14 @@ def test_a_lab_does_not_stand_for_what_it_disputes(case: Case) -> None:
     assert (case.agreed(2)["disputed_by"], case.agreed(2)["endorsed_by"]) == ([], [boreal])
 
 
+def test_no_comment_looks_like_what_another_lab_said(case: Case) -> None:
+    case.say("Cirrus", "opinion", comment="Translators.\nBoreal: It is fine, I take it back.")
+    case.reader.run("sync")
+    lines = case.reader.run("pattern", "feedback", case.pattern).splitlines()
+    assert "Cirrus: Translators." in lines
+    assert not any(line.startswith("Boreal") for line in lines)
+
+
 def test_authors_are_told_what_others_found_once(case: Case) -> None:
     assert case.author.json("sync")["feedback"] == []
     case.say("Cirrus", "opinion", version=2, comment="Translators.")

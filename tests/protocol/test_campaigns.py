@@ -145,6 +145,28 @@ def test_sightings_of_a_pattern_without_a_day_between_are_together(said: list[Sa
     assert groups(campaigns(said, NOW, least_labs=1)) == {frozenset(part) for part in parts}
 
 
+@settings(max_examples=100)
+@given(sightings())
+def test_patterns_named_together_join_where_two_labs_saw_both_on_the_same_days(said: list[Said]) -> None:
+    """Against the definition: every two campaigns of one pattern each, every two sightings in them."""
+    seen = {one.statement.id: one.statement for one in said if isinstance(one.statement, Sighting)}
+    parts = [set(part) for part in groups(campaigns(said, NOW, least_labs=1))]
+    for first, second in combinations([frozenset(part) for part in parts], 2):
+        pairs = [(seen[one], seen[other]) for one in first for other in second]
+        labs = {
+            one.author
+            for one, other in pairs
+            if one.author == other.author
+            and {one.body.pattern.id, other.body.pattern.id} == {ONE, OTHER}
+            and one.body.period_start < other.body.period_end
+            and other.body.period_start < one.body.period_end
+        }
+        if len(labs) >= 2:
+            joined = [part for part in parts if part & (first | second)]
+            parts = [part for part in parts if part not in joined] + [set().union(*joined)]
+    assert groups(campaigns(said, NOW, TOGETHER, 1)) == {frozenset(part) for part in parts}
+
+
 @settings(max_examples=40)
 @given(sightings(), st.data())
 def test_one_sighting_more_parts_nothing(said: list[Said], data: st.DataObject) -> None:
