@@ -23,6 +23,7 @@ from hub.database.embedded import destroy
 
 COMMAND_SECONDS = 120
 START_SECONDS = 60
+ENVIRONMENT = {"COLUMNS": "110", "NO_COLOR": "1"}
 
 
 class DemoFailed(Exception):
@@ -103,6 +104,27 @@ class Stage:
             raise DemoFailed(f"{name} is {value!r}, which the story does not expect")
 
     def _finish(self, command: list[str], expect: int, lines: int, errors: bool = True) -> str:
+        code, output = self.execute(command, errors)
+        shown = output.replace(str(self.root), self._short("")).rstrip().split("\n")
+        for line in shown[:lines]:
+            self.console.print(Text(f"    {line}"))
+        if lines and len(shown) > lines:
+            self.console.print(Text(f"    … {len(shown) - lines} more lines"))
+        if code != expect:
+            raise DemoFailed(f"{' '.join(command)} exited {code}, not {expect}:\n{output}")
+        if expect and lines:
+            self.console.print(Text(f"    (exit code {expect})", style="bold yellow"))
+        return output
+
+    def execute(self, command: list[str], errors: bool) -> tuple[int, str]:
+        """Run a program to its end.
+
+        Args:
+            errors: whether what it writes on standard error is wanted too.
+
+        Returns:
+            Its exit code, and what it wrote.
+        """
         done = subprocess.run(
             command,
             stdout=subprocess.PIPE,
@@ -110,19 +132,9 @@ class Stage:
             stdin=subprocess.DEVNULL,
             timeout=COMMAND_SECONDS,
             check=False,
-            env={**os.environ, "COLUMNS": "110", "NO_COLOR": "1"},
+            env={**os.environ, **ENVIRONMENT},
         )
-        output = done.stdout.decode()
-        shown = output.replace(str(self.root), self._short("")).rstrip().split("\n")
-        for line in shown[:lines]:
-            self.console.print(Text(f"    {line}"))
-        if lines and len(shown) > lines:
-            self.console.print(Text(f"    … {len(shown) - lines} more lines"))
-        if done.returncode != expect:
-            raise DemoFailed(f"{' '.join(command)} exited {done.returncode}, not {expect}:\n{output}")
-        if expect and lines:
-            self.console.print(Text(f"    (exit code {expect})", style="bold yellow"))
-        return output
+        return done.returncode, done.stdout.decode()
 
     def _echo(self, line: str) -> None:
         self.console.print(Text(f"$ {line}", style="bold green"))

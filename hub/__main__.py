@@ -1,5 +1,7 @@
 """The console script `stillwatch-hub`: apart from the hub's code, so that it can say what is not installed."""
 
+import atexit
+import gc
 import sys
 from importlib.util import find_spec
 
@@ -28,6 +30,8 @@ def main() -> None:
         sys.exit(3)
     from hub.cli import main as run
 
+    # The memory ends with the process: to look through it for garbage first would take a good part of a command's time.
+    atexit.register(gc.freeze)
     run()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -21,8 +23,25 @@ from tests.forum import ForumInABox, RunningHub, make_identity, migrate, running
 settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+QUICK = {
+    "fsync": "off",
+    "max_connections": "200",
+    "scram_iterations": "1",  # of a password of 32 random bytes; each connection takes 4,096 of them otherwise
+    "autovacuum": "off",  # hundreds of databases, each of which lives for a second
+}
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count()
+
+# Importing the tests makes hundreds of thousands of objects, and none of them is garbage: not then, and not later.
+gc.disable()
+atexit.register(gc.freeze)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Look for garbage from now on, and only in what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +60,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     Nothing here survives a power failure, nor has to: the tests that are about durability start servers of their own.
     """
     home = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres.start(home, settings={"fsync": "off", "max_connections": "200"}) as server:
+    with EmbeddedPostgres.start(home, settings=QUICK) as server:
         with _maintenance(server.url) as connection:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}".encode())
         migrate(_database_url(server.url, _TEMPLATE))
@@ -49,16 +68,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: str) -> Callable[[], str]:
+def new_database(postgres: str) -> Iterator[Callable[[], str]]:
     """Makes migrated databases; gives their URLs."""
+    with _maintenance(postgres) as connection:
 
-    def make() -> str:
-        name = f"hub_{next(_numbers)}"
-        with _maintenance(postgres) as connection:
+        def make() -> str:
+            name = f"hub_{next(_numbers)}"
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY".encode())
-        return _database_url(postgres, name)
+            return _database_url(postgres, name)
 
-    return make
+        yield make
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,6 +51,7 @@ Document = dict[str, Any]
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+@cache
 def key(name: str) -> PrivateKey:
     """The private key that goes by this name."""
     return PrivateKey.from_seed(hashlib.sha256(name.encode()).digest())

@@ -14,16 +14,20 @@ from functools import cache
 from sharing_protocol.pattern_logic.conditions import Glob
 from sharing_protocol.pattern_logic.events import fold
 
+_BLOCK = 256  # characters; Unicode has a whole number of such blocks
+
 
 @cache
 def _orbits() -> dict[str, str]:
     """Folded character to all characters that fold to it, of those with more than one."""
     orbits: defaultdict[str, list[str]] = defaultdict(list)
-    # only what `casefold` changes can fold to something else
-    for character in filter(lambda one: one.casefold() != one, map(chr, range(sys.maxunicode + 1))):
-        folded = fold(character)
-        if folded != character:
-            orbits[folded].append(character)
+    for start in range(0, sys.maxunicode + 1, _BLOCK):
+        block = "".join(map(chr, range(start, start + _BLOCK)))
+        # only what `casefold` changes can fold to something else, and most blocks have none of that
+        for character in block if block.casefold() != block else "":
+            folded = fold(character)
+            if folded != character:
+                orbits[folded].append(character)
     return {folded: folded + "".join(members) for folded, members in orbits.items()}
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 
 from member_client.cli.main import EXIT_CODES
 from member_client.home import Home
+from tests.forked_commands import forked_commands
 from tests.forum import ForumInABox, Lab, key, signed, sql
 from tests.member_client.lab_homes import make_home
 
+Failing = Callable[..., dict[str, Any]]
 STILLWATCH = str(Path(sys.executable).parent / "stillwatch")
 
 
@@ -36,16 +39,22 @@ def stillwatch(home: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def failing(code: int, home: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command that must exit with `code`, for people and for scripts; gives what it tells a script."""
-    told = stillwatch(home, *arguments)
-    assert told[0] == code, told
-    assert told[2].startswith("error: "), "people read it on standard error"
-    again, document, errors = stillwatch(home, *arguments, "--json")
-    assert (again, errors) == (code, "")
-    found: dict[str, Any] = json.loads(document)
-    assert found["message"] in told[2].replace("\n", " ")
-    return found
+@pytest.fixture(scope="module")
+def failing() -> Iterator[Failing]:
+    """Runs a command that must exit with `code`, for people and for scripts; gives what it tells a script."""
+    with forked_commands("stillwatch") as forked:
+
+        def fail(code: int, home: Path, *arguments: str) -> dict[str, Any]:
+            told = stillwatch(home, *arguments)
+            assert told[0] == code, told
+            assert told[2].startswith("error: "), "people read it on standard error"
+            again = forked.run(*arguments, "--json", "--home", str(home))
+            assert (again.code, again.stderr) == (code, "")
+            found: dict[str, Any] = json.loads(again.stdout)
+            assert found["message"] in told[2].replace("\n", " ")
+            return found
+
+        yield fail
 
 
 def test_0_done(home: Path, box: ForumInABox) -> None:
@@ -55,7 +64,7 @@ def test_0_done(home: Path, box: ForumInABox) -> None:
     assert stillwatch(home, "sync", "--quiet") == (0, "", "")
 
 
-def test_2_wrong_usage_and_a_home_that_is_none(home: Path, tmp_path: Path) -> None:
+def test_2_wrong_usage_and_a_home_that_is_none(home: Path, tmp_path: Path, failing: Failing) -> None:
     code, printed, errors = stillwatch(home, "sync", "--no-such-option")
     assert (code, printed) == (2, "")
     assert "--no-such-option" in errors
@@ -64,12 +73,12 @@ def test_2_wrong_usage_and_a_home_that_is_none(home: Path, tmp_path: Path) -> No
     assert "config.toml" in failing(2, home, "sync")["message"]
 
 
-def test_2_a_damaged_store(home: Path) -> None:
+def test_2_a_damaged_store(home: Path, failing: Failing) -> None:
     Home(home).store.write_bytes(b"no store" * 1000)
     assert "store.sqlite" in failing(2, home, "sync")["message"]
 
 
-def test_3_a_revoked_key(home: Path, box: ForumInABox, lab: Lab) -> None:
+def test_3_a_revoked_key(home: Path, box: ForumInABox, lab: Lab, failing: Failing) -> None:
     for role in ("analyst", "owner"):
         for file in Home(home).keys.glob(f"{role}-*"):
             file.unlink()
@@ -80,13 +89,13 @@ def test_3_a_revoked_key(home: Path, box: ForumInABox, lab: Lab) -> None:
     assert found["error"] == found["problem"]["code"] == "revoked_key"
 
 
-def test_4_nobody_answers(home: Path) -> None:
+def test_4_nobody_answers(home: Path, failing: Failing) -> None:
     config = home / "config.toml"
     config.write_text(re.sub(r"127\.0\.0\.1:[0-9]+", "127.0.0.1:1", config.read_text()))
     assert failing(4, home, "sync")["error"] == "hub_unreachable"
 
 
-def test_5_a_tampered_log(home: Path, box: ForumInABox) -> None:
+def test_5_a_tampered_log(home: Path, box: ForumInABox, failing: Failing) -> None:
     with sql(box.hub.database_url) as connection:
         connection.execute("UPDATE log_entries SET envelope = envelope || ' '::bytea WHERE index = 1")
     found = failing(5, home, "sync")

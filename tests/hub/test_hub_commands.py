@@ -19,8 +19,8 @@ from sqlalchemy.engine import make_url
 
 from hub.identity import HubIdentity
 from sharing_protocol.statements.membership import LogIdentity
+from tests.forked_commands import Ended, ForkedCommands, forked_commands
 from tests.forum import ForumInABox, make_identity, pattern_body, running_hub, sql
-from tests.hub.forked_commands import Ended, ForkedCommands, forked_commands
 from tests.hub.hub_process import run_command
 from tests.hub.stored_log import connect, copied
 

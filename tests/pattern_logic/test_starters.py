@@ -15,7 +15,7 @@ from sharing_protocol.personal_data import find_personal_data
 
 FOLDER = files("member_client.patterns").joinpath("starter")
 STARTERS: dict[str, dict[str, Any]] = {
-    entry.name.removesuffix(".yaml"): yaml.safe_load(entry.read_text(encoding="utf-8"))
+    entry.name.removesuffix(".yaml"): yaml.load(entry.read_text(encoding="utf-8"), yaml.CSafeLoader)
     for entry in sorted(FOLDER.iterdir(), key=lambda entry: entry.name)
     if entry.name.endswith(".yaml")
 }

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,7 @@ ORIGIN = "forum.example/log"
 CREATED = "2026-03-01T12:00:00Z"
 
 
+@cache
 def key(name: str) -> PrivateKey:
     """The private key that goes by this name."""
     return PrivateKey.from_seed(hashlib.sha256(name.encode()).digest())
@@ -291,13 +293,29 @@ WITHDRAWAL = identifier("withdrawal", 0x300)
 
 def founded(threshold: int = 2) -> ForumLog:
     """A forum of three admins."""
+    return _founded(threshold).copy()
+
+
+def forum_of_two_labs() -> ForumLog:
+    """A forum with three admins, threshold 2, and the labs Aurora and Boreal."""
+    return _forum_of_two_labs().copy()
+
+
+def forum_with_records() -> ForumLog:
+    """The same with a pattern of Aurora's and a sighting of it by Boreal."""
+    return _forum_with_records().copy()
+
+
+# Made once: the signatures of one forum take longer than many a test of it.
+@cache
+def _founded(threshold: int) -> ForumLog:
     log = ForumLog()
     log.say("membership.found", FORUM, FORUM, found_body(threshold=threshold), ["Ada", "Ben"])
     return log
 
 
-def forum_of_two_labs() -> ForumLog:
-    """A forum with three admins, threshold 2, and the labs Aurora and Boreal."""
+@cache
+def _forum_of_two_labs() -> ForumLog:
     log = founded()
     for member, name in ((AURORA, "Aurora"), (BOREAL, "Boreal")):
         body = admit_body(member, name, lab_keys(name))
@@ -305,8 +323,8 @@ def forum_of_two_labs() -> ForumLog:
     return log
 
 
-def forum_with_records() -> ForumLog:
-    """The same with a pattern of Aurora's and a sighting of it by Boreal."""
+@cache
+def _forum_with_records() -> ForumLog:
     log = forum_of_two_labs()
     log.say("pattern", PATTERN, AURORA, pattern_body(), ["Aurora analyst"])
     seen = sighting_body(record_reference(log.head(PATTERN)))
