@@ -18,15 +18,28 @@ import pytest
 
 from member_client.sync import examiner
 from member_client.sync.batches import Stretch
-from member_client.sync.examiner import Examiner
-from member_client.sync.examining import Examination, Examined, Keys
-from sharing_protocol import envelope
+from member_client.sync.examiner import Examiner, PlainRecord
+from member_client.sync.examining import Examination, Examined, Keys, Opened, opened
+from member_client.sync.judged import listing_of
+from sharing_protocol import envelope, statements
+from sharing_protocol.admission import claim_of
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, ProtocolError
 from sharing_protocol.merkle import leaf_hash
+from sharing_protocol.statements import Pattern
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import LyingHub
-from tests.protocol.forum_log import AURORA, ForumLog, forum_of_two_labs, identifier, key, pattern_body, signed
+from tests.protocol.forum_log import (
+    AURORA,
+    ForumLog,
+    forum_of_two_labs,
+    identifier,
+    key,
+    pattern_body,
+    record_reference,
+    sighting_body,
+    signed,
+)
 
 
 @pytest.fixture
@@ -67,19 +80,23 @@ def doubtful_entries(log: ForumLog) -> list[bytes]:
 
 
 def outcome(examined: Examined, keys: Keys) -> list[object]:
-    """Everything that a judge can learn from it."""
-    found: list[object] = []
-    for one in examined.parsed:
-        if not isinstance(one, Envelope):
-            found.append((one.code, one.detail))
-            continue
-        public = [keys[signature.key_id].public_key for signature in one.signatures if signature.key_id in keys]
-        holds = [examined.check(known, one, signature) for known in public for signature in one.signatures]
-        try:
-            found.append((holds, examined.read(one)))
-        except ProtocolError as error:
-            found.append((holds, error.code, error.detail))
-    return found
+    """Everything that a judge can learn from it, as if no record had been found plain elsewhere."""
+    return [
+        learnt(opened(entry) if isinstance(found, PlainRecord) else found, keys)
+        for entry, found in zip(examined.stretch.entries, examined.findings, strict=True)
+    ]
+
+
+def learnt(found: Opened, keys: Keys) -> object:
+    one = found.signed
+    if not isinstance(one, Envelope):
+        return one.code, one.detail
+    public = [keys[signature.key_id].public_key for signature in one.signatures if signature.key_id in keys]
+    holds = [found.check(known, one, signature) for known in public for signature in one.signatures]
+    try:
+        return holds, found.read(one)
+    except ProtocolError as error:
+        return holds, error.code, error.detail
 
 
 def stretches(entries: list[bytes]) -> Iterator[Stretch]:
@@ -101,6 +118,27 @@ def test_the_process_finds_what_threads_find(log: ForumLog) -> None:
         found = [*Examination(no_threads, process).examine_all(stretches(entries), lambda: keys)]
     assert [outcome(one, keys) for one in found] == examined_by_threads(entries, keys)
     assert [one.stretch for one in found] == [*stretches(entries)]
+
+
+def test_what_is_plain_for_the_process_is_so_for_whoever_judges(log: ForumLog) -> None:
+    """Patterns that stand alone are; what is doubtful, or rests on more than its author's key, is opened here."""
+    head = log.head(identifier("pattern", 0x1000))
+    log.say("sighting", identifier("sighting", 1), AURORA, sighting_body(record_reference(head)), ["Aurora analyst"])
+    log.say("pattern", identifier("pattern", 0x1000), AURORA, pattern_body(title="Newer"), ["Aurora analyst"])
+    genuine = entries_of(log)
+    entries, keys = genuine + doubtful_entries(log), log.membership.keys
+    with closing(Examiner()) as process:
+        process.ask(entries, [known.public_key.raw for known in keys.values()])
+        found = process.answer(entries)
+    plain = {entry: one for entry, one in zip(entries, found, strict=True) if isinstance(one, PlainRecord)}
+    assert set(plain) <= set(genuine)
+    assert len(plain) == 41
+    for entry, one in plain.items():
+        signed = envelope.parse(entry)
+        statement, signer = statements.parse(signed.payload), signed.signatures[0].key_id
+        assert isinstance(statement, Pattern)
+        assert keys[signer].public_key.verifies(signed.signed_message, signed.signatures[0].value)
+        assert (one.claim, one.listing) == (claim_of(statement, signer), listing_of(statement, signer))
 
 
 def test_a_process_that_dies_is_done_without(log: ForumLog) -> None:
@@ -144,9 +182,15 @@ def test_where_no_process_can_start_none_is_needed(
 
 NONSENSE = {
     "ends": "pass",
-    "too little": "there.send_bytes(b'')",
-    "a byte less": "there.send_bytes(bytes([1]) * (2 * count - 1))",
-    "too much": "there.send_bytes(bytes([1]) * (2 * count + 1))",
+    "nothing": "there.send_bytes(b'')",
+    "no JSON": "there.send_bytes(b'\\xff' * count)",
+    "something else": "there.send_bytes(b'true')",
+    "an entry less": "there.send_bytes(json.dumps(['11'] * (count - 1)).encode())",
+    "an entry more": "there.send_bytes(json.dumps(['11'] * (count + 1)).encode())",
+    "a signature more": "there.send_bytes(json.dumps(['111'] * count).encode())",
+    "other items": "there.send_bytes(json.dumps([['pattern']] * count).encode())",
+    "numbers": "there.send_bytes(json.dumps([11] * count).encode())",
+    "far too much": "there.send_bytes(json.dumps(['11' * 10**5] * count).encode())",
 }
 
 
@@ -160,7 +204,7 @@ def test_a_process_that_answers_nonsense_is_done_without(
     nonsense = tmp_path / "nonsense"
     nonsense.write_text(
         f"#!{sys.executable}\n"
-        "import sys\n"
+        "import json, sys\n"
         "from multiprocessing.connection import Connection\n"
         "there = Connection(int(sys.argv[-1]))\n"
         "there.recv_bytes()\n"
@@ -198,7 +242,7 @@ def test_it_ends_with_whoever_asks_it(ending: signal.Signals) -> None:
     program = (
         "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell may have it ignored
         "from member_client.sync.examiner import Examiner; process = Examiner();"
-        "process.ask([b'{}'], []); process.answer([0]); print(process._process.pid, flush=True); time.sleep(60)"
+        "process.ask([b'{}'], []); process.answer([b'{}']); print(process._process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
         assert asking.stdout is not None
