@@ -1,21 +1,23 @@
-"""A process that reads and verifies entries while this one judges them: a second core for a long sync.
+"""Processes that read and verify entries while this one judges them: all the cores for a long sync.
 
 Threads do not help there: libsodium releases the interpreter, but to get it back after every signature a thread waits
-for whoever judges. What the process says of an entry depends on the entry and the keys alone, and is what this one
-would find by the same functions; where the process fails, this one finds it itself.
+for whoever judges. What such a process says of an entry depends on the entry and the keys alone, and is what this one
+would find by the same functions; where one fails, this one finds it itself.
 
-It is asked by bundles, over a socket that it alone has the other end of: a message of public keys, then one of
-entries, framed as in a bundle. It answers with a JSON array of one item for each entry. Most entries are records that
-only their place can still refuse, and this process need not even open them: the item is an array of what there is to
-know. Of any other entry it is a string of 0 and 1: whether the payload is strict JSON, and for each signature whether
-it is by one of the keys and holds. It ends with the socket, so also when this process is killed.
+They are asked by bundles, in turn, each over a socket that it alone has the other end of: a message of public keys,
+then one of entries, framed as in a bundle. The answer is a JSON array of one item for each entry. Most entries are
+records that only their place can still refuse, and this process need not even open them: the item is an array of what
+there is to know. Of any other entry it is a string of 0 and 1: whether the payload is strict JSON, and for each
+signature whether it is by one of the keys and holds. They end with their sockets, so also when this process is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -39,6 +41,9 @@ from sharing_protocol.tiles import decode_bundle, encode_bundle
 
 MIN_ENTRIES = 4096
 """Less than this is done before a process has started."""
+PROCESSES = 2
+"""Looking at an entry takes twice as long as judging it: more processes would wait for this one."""
+_READY = b"ready"
 _PATIENCE_SECONDS = 60
 """For one bundle, which takes some hundredths of a second: a process that is stopped must not stop this one."""
 _END_SECONDS = 5.0
@@ -76,41 +81,61 @@ class Finding:
 
 
 class ExaminerGone(Exception):
-    """The process does not run any more, or does not do what it should."""
+    """A process does not run any more, or does not do what it should."""
 
 
 class Examiner:
-    """The process: asked for bundles, it answers in their order.
+    """The processes: asked for bundles, they answer in their order.
 
-    One thread may ask while another takes the answers. Whoever asks waits until the process has taken the bundle; what
-    it does not come to yet waits outside of it.
+    One thread may ask while another takes the answers. Whoever asks waits until a process has taken the bundle; what
+    they do not come to yet waits outside of them.
     """
 
     def __init__(self) -> None:
-        """Start it.
+        """Start them.
 
         Raises:
-            ExaminerGone: it cannot be started.
+            ExaminerGone: they cannot be started.
         """
         # -P: the folder that a member happens to be in is no place to import from.
         command = [sys.executable, "-P", "-m", __name__]
         try:
-            own_end, other_end = socket.socketpair()
-            with own_end, other_end:
-                for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-                    own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
-                # In a group of its own: Ctrl-C is for this process, which then ends that one.
+            with contextlib.ExitStack() as stack:
+                pairs = [socket.socketpair() for _ in range(PROCESSES)]
+                for one in itertools.chain.from_iterable(pairs):
+                    stack.enter_context(one)
+                for own_end, _ in pairs:
+                    for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                        own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
+                other_ends = [other_end.fileno() for _, other_end in pairs]
+                # In a group of their own: Ctrl-C is for this process, which then ends them.
                 self._process = subprocess.Popen(
-                    [*command, str(other_end.fileno())],
+                    [*command, *map(str, other_ends)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    pass_fds=(other_end.fileno(),),
+                    pass_fds=other_ends,
                     process_group=0,
                 )
-                self._connection = Connection(own_end.detach())
+                self._connections = [Connection(own_end.detach()) for own_end, _ in pairs]
         except OSError as error:
             raise ExaminerGone(str(error)) from error
+        self._to_ask, self._to_answer = itertools.cycle(self._connections), itertools.cycle(self._connections)
+        self._starting = list(self._connections)
+
+    def is_ready(self) -> bool:
+        """Whether all processes have started; for whoever asks, before anything is asked.
+
+        Raises:
+            ExaminerGone: one has not.
+        """
+        try:
+            while self._starting and self._starting[-1].poll():
+                if self._starting.pop().recv_bytes(len(_READY)) != _READY:
+                    raise ExaminerGone("it does not say what it should")
+        except (OSError, EOFError) as error:
+            raise ExaminerGone(str(error)) from error
+        return not self._starting
 
     def ask(self, entries: Sequence[bytes], keys: Iterable[bytes]) -> None:
         """Have entries, at most 65,535, looked at.
@@ -121,9 +146,10 @@ class Examiner:
         Raises:
             ExaminerGone: nobody does it.
         """
+        connection = next(self._to_ask)
         try:
-            self._connection.send_bytes(b"".join(keys))
-            self._connection.send_bytes(len(entries).to_bytes(2, "big") + encode_bundle(entries))
+            connection.send_bytes(b"".join(keys))
+            connection.send_bytes(len(entries).to_bytes(2, "big") + encode_bundle(entries))
         except OSError as error:
             raise ExaminerGone(str(error)) from error
 
@@ -134,7 +160,7 @@ class Examiner:
             ExaminerGone: there is no such answer.
         """
         try:
-            data = self._connection.recv_bytes(_MOST_ANSWERED * sum(len(entry) + 1024 for entry in entries))
+            data = next(self._to_answer).recv_bytes(_MOST_ANSWERED * sum(len(entry) + 1024 for entry in entries))
             items = orjson.loads(data)
         except (OSError, EOFError, orjson.JSONDecodeError) as error:
             raise ExaminerGone(str(error)) from error
@@ -143,14 +169,16 @@ class Examiner:
         return [_finding(item) for item in items]
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
-        self._connection.close()
-        self._process.kill()
+        """End them, whatever they are doing."""
+        for connection in self._connections:
+            connection.close()
+        with contextlib.suppress(OSError):  # there may be none left
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_END_SECONDS)
 
 
 def is_worthwhile(entries: int) -> bool:
-    """Whether a process would get through so many entries sooner: there have to be many, and a core that is free."""
+    """Whether processes would get through so many entries sooner: there have to be many, and a core that is free."""
     return entries >= MIN_ENTRIES and (os.cpu_count() or 1) > 1
 
 
@@ -195,7 +223,21 @@ def _plain_record(signed: Envelope) -> PlainRecord | None:
     return PlainRecord(claim, listing_of(statement, signer))
 
 
+def _share_out(sockets: Sequence[int]) -> int:
+    """Become one process for each of these sockets, which it is given; what takes long to import is imported once."""
+    own = sockets[0]
+    for one in sockets[1:]:
+        if os.fork() == 0:
+            own = one
+            break
+    for other in sockets:
+        if other != own:
+            os.close(other)
+    return own
+
+
 def _serve(connection: Connection) -> None:
+    connection.send_bytes(_READY)
     while True:
         raw = connection.recv_bytes()
         keys = {
@@ -210,4 +252,4 @@ def _serve(connection: Connection) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(EOFError, OSError):
-        _serve(Connection(int(sys.argv[1])))
+        _serve(Connection(_share_out([int(number) for number in sys.argv[1:]])))

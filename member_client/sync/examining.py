@@ -64,7 +64,7 @@ class Examined:
 
 
 class Examination:
-    """How stretches are examined: by a process of its own in a long sync, else by threads."""
+    """How stretches are examined: by processes of their own in a long sync, else and until they run by threads."""
 
     def __init__(self, verifiers: ThreadPoolExecutor, examiner: Examiner | None) -> None:
         self._verifiers = verifiers
@@ -77,7 +77,7 @@ class Examination:
     def examine_all(self, stretches: Iterator[Stretch], keys: Callable[[], Keys]) -> Generator[Examined]:
         """Examine one stretch after the other, by the keys that are known when it is drawn.
 
-        They are drawn, and examined or sent to the process, in a thread of its own. What is left to do once the process
+        They are drawn, and examined or sent to a process, in a thread of its own. What is left to do once the process
         has answered is done by whoever wants the next one: with two threads at it, one always waits for the other.
         """
         with closing(ahead(self._begun(stretches, keys), STRETCHES_BEGUN_AHEAD)) as begun:
@@ -88,15 +88,21 @@ class Examination:
         self, stretches: Iterator[Stretch], keys: Callable[[], Keys]
     ) -> Iterator[Examined | tuple[Stretch, Keys, Examiner]]:
         for stretch in stretches:
-            known, examiner = keys(), self._examiner
-            if examiner is None:
-                yield self.examine(stretch, known)
-                continue
-            try:
-                examiner.ask(stretch.entries, (key.public_key.raw for key in known.values()))
-            except ExaminerGone:
-                self._examiner = None  # the work is done here, and comes to the same
-            yield stretch, known, examiner
+            known = keys()
+            examiner = self._asked(stretch, known)
+            yield self.examine(stretch, known) if examiner is None else (stretch, known, examiner)
+
+    def _asked(self, stretch: Stretch, keys: Keys) -> Examiner | None:
+        """The processes, if they have started and have taken it; else the work is done here, and comes to the same."""
+        examiner = self._examiner
+        try:
+            if examiner is None or not examiner.is_ready():
+                return None
+            examiner.ask(stretch.entries, (key.public_key.raw for key in keys.values()))
+        except ExaminerGone:
+            self._examiner = None
+            return None
+        return examiner
 
     def _answer(self, stretch: Stretch, keys: Keys, examiner: Examiner) -> Examined:
         if self._examiner is None:
