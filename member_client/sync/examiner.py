@@ -44,6 +44,7 @@ MIN_ENTRIES = 4096
 PROCESSES = 2
 """Looking at an entry takes twice as long as judging it: more processes would wait for this one."""
 _READY = b"ready"
+_HELD_BETWEEN_BYTES = 1024 * 1024
 _PATIENCE_SECONDS = 60
 """For one bundle, which takes some hundredths of a second: a process that is stopped must not stop this one."""
 _END_SECONDS = 5.0
@@ -104,6 +105,8 @@ class Examiner:
                 pairs = [socket.socketpair() for _ in range(PROCESSES)]
                 for one in itertools.chain.from_iterable(pairs):
                     stack.enter_context(one)
+                    # So that neither side waits for the other in the middle of a bundle, as far as the system allows.
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HELD_BETWEEN_BYTES)
                 for own_end, _ in pairs:
                     for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
                         own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
