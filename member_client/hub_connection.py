@@ -257,7 +257,10 @@ def _decode(raw: bytes, encoding: str, limit: int) -> bytes:
         if encoding == "gzip":
             return zlib.decompressobj(wbits=31).decompress(raw, limit + 1)
         if encoding == "zstd":
-            return zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(raw).read(limit + 1)
+            # To read without knowing the size takes a buffer for the limit: most of the time for a bundle.
+            said = zstandard.frame_content_size(raw)
+            size = said if 0 <= said < limit else limit
+            return zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(raw).read(size + 1)
     except (zlib.error, zstandard.ZstdError) as error:
         raise HubUnreachable(f"the hub's answer does not decompress: {error}") from error
     raise HubUnreachable(f"the hub answered in an encoding nobody asked for: {encoding[:40]!r}")

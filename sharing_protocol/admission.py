@@ -13,11 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sharing_protocol.envelope import Envelope
 from sharing_protocol.errors import Refused
-from sharing_protocol.membership import Membership, SignatureCheck, after, authorize, check_signature
+from sharing_protocol.membership import (
+    Membership,
+    SignatureCheck,
+    after,
+    authorize,
+    authorize_record,
+    check_signature,
+)
 from sharing_protocol.statements import (
     Admit,
     ChangeAdmins,
@@ -44,7 +51,6 @@ _STAYS = frozenset({"member", "forum", "withdrawal", "incident", "incident_actio
 """What nobody withdraws: an incident is closed, and what was done about it was done."""
 
 _Voice = Opinion | Endorsement
-_Beginning = RecordStatement | Found | Admit
 _OnlyOnce = Found | Admit | Withdrawal | IncidentAction
 
 
@@ -77,6 +83,26 @@ class Records(Protocol):
         """Hex leaf hash of the entry with that version."""
         ...
 
+
+class Claim(NamedTuple):
+    """What a record that refers to no other says of itself, as far as its place in the log decides on it.
+
+    Attributes:
+        forum, previous, id, type, version, author: as in the statement.
+        signer: id of the one key that signed it.
+    """
+
+    forum: str | None
+    previous: str | None
+    id: str
+    type: str
+    version: int
+    author: str
+    signer: str
+
+
+_Record = Claim | RecordStatement
+_Beginning = Claim | RecordStatement | Found | Admit
 
 StatementReader = Callable[[Envelope], Statement | Unknown]
 
@@ -127,6 +153,38 @@ def admit(
     return consequences(statement, envelope.payload_sha256, index, entry, membership, records)
 
 
+def claim_of(statement: Statement | Unknown, signer: str) -> Claim | None:
+    """What a record's place decides on, once it is known that this key alone has signed it; None for what takes more.
+
+    Together with `admit_claim` it comes to what `admit` does, but needs nothing of the log: it can be asked elsewhere.
+
+    Raises:
+        Refused: what is wrong with the record wherever it stands.
+    """
+    if not isinstance(statement, RecordStatement) or next(references_in(statement), None) is not None:
+        return None
+    _check_body(statement)
+    return Claim(
+        statement.forum,
+        statement.previous,
+        statement.id,
+        statement.type,
+        statement.version,
+        statement.author,
+        signer,
+    )
+
+
+def admit_claim(claim: Claim, entry: str, membership: Membership, records: Records) -> Head:
+    """Decide on a record by its claim: it becomes this newest version.
+
+    Raises:
+        Refused: why it may not be there; if there is more than one reason, `admit` may give another.
+    """
+    authorize_record(membership, claim.forum, claim.author, claim.signer)
+    return _next_head(claim, entry, records)
+
+
 def consequences(
     statement: Statement, payload_sha256: str, index: int, entry: str, membership: Membership, records: Records
 ) -> Admission:
@@ -140,18 +198,16 @@ def consequences(
     head = _next_head(statement, entry, records)
     withdrawn = None
     if isinstance(statement, RecordStatement):
-        check_dates(statement)
-        if statement.body.marking is Marking.RED:
-            raise Refused("red_needs_sealing", "TLP:RED is for named recipients only; use amber+strict", "body.marking")
+        _check_body(statement)
         withdrawn = _check_references(statement, records)
     else:
         membership = after(membership, statement, index, payload_sha256)
     return Admission(statement, membership, head, withdrawn)
 
 
-def record_type(statement: Statement) -> str:
+def record_type(statement: Statement | Claim) -> str:
     """The type of record that a statement is a version of; its id starts with it, `_` written as `-`."""
-    if isinstance(statement, RecordStatement):
+    if isinstance(statement, _Record):
         return statement.type
     return "forum" if isinstance(statement, Found | ChangeAdmins | ChangeLog) else "member"
 
@@ -161,7 +217,7 @@ def type_named_by(record_id: str) -> str:
     return record_id.partition("--")[0].replace("-", "_")
 
 
-def _next_head(statement: Statement, entry: str, records: Records) -> Head:
+def _next_head(statement: Statement | Claim, entry: str, records: Records) -> Head:
     kind = record_type(statement)
     if type_named_by(statement.id) != kind:
         prefix = kind.replace("_", "-")
@@ -169,7 +225,7 @@ def _next_head(statement: Statement, entry: str, records: Records) -> Head:
     head = records.head(statement.id)
     _check_version(statement, head)
     author = statement.author
-    if head is not None and isinstance(statement, RecordStatement):
+    if head is not None and isinstance(statement, _Record):
         if head.author != author:
             raise Refused("not_the_author", "only the lab that wrote a record can change it", "author")
         if head.withdrawn:
@@ -178,7 +234,7 @@ def _next_head(statement: Statement, entry: str, records: Records) -> Head:
     return Head(statement.id, kind, statement.version, entry, author)
 
 
-def _check_version(statement: Statement, head: Head | None) -> None:
+def _check_version(statement: Statement | Claim, head: Head | None) -> None:
     newest = head.version if head else 0
     if statement.version <= newest:
         raise Refused(
@@ -196,13 +252,19 @@ def _check_version(statement: Statement, head: Head | None) -> None:
         raise Refused("previous_mismatch", "previous must be the leaf hash of the version before", "previous")
 
 
-def _check_first(statement: Statement) -> None:
+def _check_first(statement: Statement | Claim) -> None:
     # A record begins with one type of statement only, and these begin nothing else.
     if statement.version == 1:
         if not isinstance(statement, _Beginning):
             raise Refused("unknown_member", f"{statement.id} does not exist, so nothing of it can be changed", "id")
     elif isinstance(statement, _OnlyOnce):
         raise Refused("version_conflict", f"{statement.type} is only ever version 1", "version")
+
+
+def _check_body(statement: RecordStatement) -> None:
+    check_dates(statement)
+    if statement.body.marking is Marking.RED:
+        raise Refused("red_needs_sealing", "TLP:RED is for named recipients only; use amber+strict", "body.marking")
 
 
 def check_dates(statement: RecordStatement) -> None:

@@ -176,16 +176,12 @@ def authorize(
             `member_suspended`, `member_expelled`, `wrong_role`, `not_the_author`, `unexpected_signature`,
             `insufficient_signatures`, and what `after` raises for a membership statement.
     """
-    forum = membership.forum
     if isinstance(statement, Found):
-        if forum is not None:
+        if membership.forum is not None:
             raise Refused("already_founded", "the forum is founded; its founding statement is entry 0")
         _check_founding(statement, envelope, check)
         return
-    if forum is None:
-        raise Refused("not_founded", "the log is empty: its first entry must found the forum")
-    if statement.forum != forum.fingerprint:
-        raise Refused("wrong_forum", "the statement is for another forum; sign it anew for this one", "forum")
+    forum = _check_forum(membership, statement.forum)
     if isinstance(statement, RecordStatement):
         _check_member_signature(membership, statement, envelope, Role.ANALYST, check)
     elif isinstance(statement, ChangeAdmins):
@@ -199,6 +195,20 @@ def authorize(
         admins = {key_id: membership.keys[key_id].public_key for key_id in forum.admins}
         _check_known(membership, envelope)
         _check_quorum(envelope, admins, forum.threshold, "the forum's admins", check)
+
+
+def authorize_record(membership: Membership, forum: str | None, author: str, signer: str) -> None:
+    """`authorize` for a record of which it is known that this key alone has signed it, and that the signature holds.
+
+    Args:
+        forum, author: as the record has them.
+        signer: the key's id.
+
+    Raises:
+        Refused: as `authorize` does.
+    """
+    _check_forum(membership, forum)
+    _check_holder(membership.current_key(signer), author, Role.ANALYST)
 
 
 def after(membership: Membership, statement: MembershipStatement, index: int, payload_sha256: str) -> Membership:
@@ -239,6 +249,15 @@ def after(membership: Membership, statement: MembershipStatement, index: int, pa
 # -- who must sign ---------------------------------------------------------------------------------------------
 
 
+def _check_forum(membership: Membership, named: str | None) -> Forum:
+    forum = membership.forum
+    if forum is None:
+        raise Refused("not_founded", "the log is empty: its first entry must found the forum")
+    if named != forum.fingerprint:
+        raise Refused("wrong_forum", "the statement is for another forum; sign it anew for this one", "forum")
+    return forum
+
+
 def _check_founding(statement: Found, envelope: Envelope, check: SignatureCheck) -> None:
     if statement.forum is not None:
         raise Refused("wrong_forum", "a founding statement names no forum; its own hash is the fingerprint", "forum")
@@ -269,13 +288,17 @@ def _check_member_signature(
         key = membership.current_key(signature.key_id)
         if not check(key.public_key, envelope, signature):
             raise _bad_signature(signature)
-        if key.holder != statement.author:
-            raise Refused("not_the_author", "the statement names another author than the key's holder", "author")
-        if key.role != role:
-            raise Refused("wrong_role", f"this takes {_article(role)} key; {key.public_key.key_id[:16]}… is "
-                                        f"{_article(key.role)} key")  # fmt: skip
+        _check_holder(key, statement.author, role)
     if len(envelope.signatures) != 1:
         raise Refused("unexpected_signature", f"exactly one {role} key signs this")
+
+
+def _check_holder(key: RegisteredKey, author: str, role: Role) -> None:
+    if key.holder != author:
+        raise Refused("not_the_author", "the statement names another author than the key's holder", "author")
+    if key.role != role:
+        raise Refused("wrong_role", f"this takes {_article(role)} key; {key.public_key.key_id[:16]}… is "
+                                    f"{_article(key.role)} key")  # fmt: skip
 
 
 def _check_known(membership: Membership, envelope: Envelope) -> None:

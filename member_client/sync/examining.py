@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from member_client.sync.batches import Stretch, ahead
-from member_client.sync.examiner import Examiner, ExaminerGone, Finding, is_worthwhile
+from member_client.sync.examiner import Examiner, ExaminerGone, Finding, PlainRecord, is_worthwhile
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
 from sharing_protocol.envelope import Envelope, Signature
@@ -26,38 +26,45 @@ from sharing_protocol.statements import Statement, Unknown
 
 Keys = Mapping[str, RegisteredKey]
 """By key id."""
-_Held = tuple[bytes, str, bytes]
-"""Of a signature that holds: the public key, the payload's hash, the signature."""
 STRETCHES_BEGUN_AHEAD = 8
-_SIGNATURES_A_TASK = 64
+_ENTRIES_A_TASK = 64
 _TURN_SECONDS = 0.0003
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """A stretch of the log, with what was found out about its entries.
+class Opened:
+    """An entry's envelope, with what was found out about it.
 
     Attributes:
-        parsed: the envelopes, or what is wrong with them.
+        signed: the envelope, or what is wrong with it.
+        held: ids of the keys whose signatures on it hold.
+        is_strict: whether `strict_json` is known to take the payload.
     """
 
-    stretch: Stretch
-    parsed: list[Envelope | Malformed]
-    _held: frozenset[_Held]
-    _strict: frozenset[str]
+    signed: Envelope | Malformed
+    held: frozenset[str] = frozenset()
+    is_strict: bool = False
 
     def check(self, key: PublicKey, signed: Envelope, signature: Signature) -> bool:
-        """A `SignatureCheck` that verifies nothing twice."""
-        known = (key.raw, signed.payload_sha256, signature.value) in self._held
+        """A `SignatureCheck` for this envelope that verifies nothing twice."""
+        known = signature.key_id == key.key_id and key.key_id in self.held
         return known or key.verifies(signed.signed_message, signature.value)
 
     def read(self, signed: Envelope) -> Statement | Unknown:
-        """`statements.parse` of the payload, without asking again what was asked already."""
-        return statements.parse(signed.payload, is_strict=signed.payload_sha256 in self._strict)
+        """`statements.parse` of this payload, without asking again what was asked already."""
+        return statements.parse(signed.payload, is_strict=self.is_strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A stretch of the log, with what was found out about each of its entries."""
+
+    stretch: Stretch
+    findings: Sequence[PlainRecord | Opened]
 
 
 class Examination:
-    """How stretches are examined: by a process of its own in a long sync, else by threads."""
+    """How stretches are examined: by processes of their own in a long sync, else and until they run by threads."""
 
     def __init__(self, verifiers: ThreadPoolExecutor, examiner: Examiner | None) -> None:
         self._verifiers = verifiers
@@ -70,7 +77,7 @@ class Examination:
     def examine_all(self, stretches: Iterator[Stretch], keys: Callable[[], Keys]) -> Generator[Examined]:
         """Examine one stretch after the other, by the keys that are known when it is drawn.
 
-        They are drawn, and examined or sent to the process, in a thread of its own. What is left to do once the process
+        They are drawn, and examined or sent to a process, in a thread of its own. What is left to do once the process
         has answered is done by whoever wants the next one: with two threads at it, one always waits for the other.
         """
         with closing(ahead(self._begun(stretches, keys), STRETCHES_BEGUN_AHEAD)) as begun:
@@ -81,26 +88,37 @@ class Examination:
         self, stretches: Iterator[Stretch], keys: Callable[[], Keys]
     ) -> Iterator[Examined | tuple[Stretch, Keys, Examiner]]:
         for stretch in stretches:
-            known, examiner = keys(), self._examiner
-            if examiner is None:
-                yield self.examine(stretch, known)
-                continue
-            try:
-                examiner.ask(stretch.entries, (key.public_key.raw for key in known.values()))
-            except ExaminerGone:
-                self._examiner = None  # the work is done here, and comes to the same
-            yield stretch, known, examiner
+            known = keys()
+            examiner = self._asked(stretch, known)
+            yield self.examine(stretch, known) if examiner is None else (stretch, known, examiner)
+
+    def _asked(self, stretch: Stretch, keys: Keys) -> Examiner | None:
+        """The processes, if they have started and have taken it; else the work is done here, and comes to the same."""
+        examiner = self._examiner
+        try:
+            if examiner is None or not examiner.is_ready():
+                return None
+            examiner.ask(stretch.entries, (key.public_key.raw for key in keys.values()))
+        except ExaminerGone:
+            self._examiner = None
+            return None
+        return examiner
 
     def _answer(self, stretch: Stretch, keys: Keys, examiner: Examiner) -> Examined:
         if self._examiner is None:
             return self.examine(stretch, keys)
-        parsed = [_parse(entry) for entry in stretch.entries]
         try:
-            findings = examiner.answer([len(_signatures(signed)) for signed in parsed])
+            findings = examiner.answer(stretch.entries)
         except ExaminerGone:
             self._examiner = None
             return self.examine(stretch, keys)
-        return _found_elsewhere(stretch, parsed, findings, keys)
+        return Examined(
+            stretch,
+            [
+                found if isinstance(found, PlainRecord) else _open(entry, found)
+                for entry, found in zip(stretch.entries, findings, strict=True)
+            ],
+        )
 
 
 @contextmanager
@@ -126,51 +144,38 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _examine(stretch: Stretch, keys: Keys, verifiers: ThreadPoolExecutor) -> Examined:
-    parsed = [_parse(entry) for entry in stretch.entries]
-    work = [
-        (signed, signature)
-        for signed in parsed
-        if isinstance(signed, Envelope)
-        for signature in signed.signatures
-        if signature.key_id in keys
-    ]
-    chunks = [work[start : start + _SIGNATURES_A_TASK] for start in range(0, len(work), _SIGNATURES_A_TASK)]
-
-    def verify(chunk: list[tuple[Envelope, Signature]]) -> list[_Held]:
-        return [
-            (key.raw, signed.payload_sha256, signature.value)
-            for signed, signature in chunk
-            if (key := keys[signature.key_id].public_key).verifies(signed.signed_message, signature.value)
-        ]
-
-    return Examined(stretch, parsed, frozenset(chain.from_iterable(verifiers.map(verify, chunks))), frozenset())
-
-
-def _found_elsewhere(
-    stretch: Stretch, parsed: list[Envelope | Malformed], findings: list[Finding], keys: Keys
-) -> Examined:
-    held = (
-        (keys[signature.key_id].public_key.raw, signed.payload_sha256, signature.value)
-        for signed, finding in zip(parsed, findings, strict=True)
-        if isinstance(signed, Envelope)
-        for signature, holds in zip(signed.signatures, finding.holds, strict=True)
-        if holds
-    )
-    strict = (
-        signed.payload_sha256
-        for signed, finding in zip(parsed, findings, strict=True)
-        if isinstance(signed, Envelope) and finding.is_strict
-    )
-    return Examined(stretch, parsed, frozenset(held), frozenset(strict))
-
-
-def _parse(entry: bytes) -> Envelope | Malformed:
+def opened(entry: bytes) -> Opened:
+    """An entry of which nothing is known yet."""
     try:
-        return envelopes.parse(entry)
+        return Opened(envelopes.parse(entry))
     except Malformed as error:
-        return error
+        return Opened(error)
 
 
-def _signatures(signed: Envelope | Malformed) -> Sequence[Signature]:
-    return signed.signatures if isinstance(signed, Envelope) else ()
+def _open(entry: bytes, found: Finding) -> Opened:
+    one = opened(entry)
+    signatures = one.signed.signatures if isinstance(one.signed, Envelope) else ()
+    if len(found.holds) != len(signatures):
+        return one  # this is about something else
+    held = (signature.key_id for signature, holds in zip(signatures, found.holds, strict=True) if holds)
+    return replace(one, held=frozenset(held), is_strict=found.is_strict)
+
+
+def _examine(stretch: Stretch, keys: Keys, verifiers: ThreadPoolExecutor) -> Examined:
+    found = [opened(entry) for entry in stretch.entries]
+    chunks = [found[start : start + _ENTRIES_A_TASK] for start in range(0, len(found), _ENTRIES_A_TASK)]
+
+    def verify(chunk: list[Opened]) -> list[Opened]:
+        return [_verified(one, one.signed, keys) if isinstance(one.signed, Envelope) else one for one in chunk]
+
+    return Examined(stretch, [*chain.from_iterable(verifiers.map(verify, chunks))])
+
+
+def _verified(one: Opened, signed: Envelope, keys: Keys) -> Opened:
+    held = (
+        signature.key_id
+        for signature in signed.signatures
+        if (key := keys.get(signature.key_id)) is not None
+        and key.public_key.verifies(signed.signed_message, signature.value)
+    )
+    return replace(one, held=frozenset(held))

@@ -8,15 +8,16 @@ did, all entries are judged anew from the stored bytes, and the store is as if i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from member_client.sync.batches import Stretch
 from member_client.sync.evidence import entry_document
-from member_client.sync.examining import Examination, Examined, examination
-from member_client.sync.judged import Judged
+from member_client.sync.examiner import PlainRecord
+from member_client.sync.examining import Examination, Examined, Opened, examination, opened
+from member_client.sync.judged import Judged, listing_of
 from member_client.sync.store import Store
 from sharing_protocol import statements
-from sharing_protocol.admission import Admission, admit
+from sharing_protocol.admission import Admission, admit, admit_claim
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed, Misbehaviour, ProtocolError
 from sharing_protocol.log_keys import LogHistory
@@ -101,15 +102,34 @@ def _rejected(store: Store, start: int) -> set[int]:
     return {entry.index for entry in found if entry.index < start + _JUDGED_AT_A_TIME}
 
 
-def _judge(store: Store, batch: Iterable[Examined], membership: Membership) -> Membership:
-    judged = Judged(store)
+def _judge(store: Store, batch: Sequence[Examined], membership: Membership) -> Membership:
+    plain = [found for examined in batch for found in examined.findings if isinstance(found, PlainRecord)]
+    judged = Judged(store, [found.claim.id for found in plain])
     for examined in batch:
         stretch = examined.stretch
-        entries = zip(stretch.entries, stretch.leaves, examined.parsed, strict=True)
-        for index, (data, leaf, signed) in enumerate(entries, stretch.start):
-            membership = _judge_entry(judged, index, data, leaf, signed, membership, examined)
+        entries = zip(stretch.entries, stretch.leaves, examined.findings, strict=True)
+        for index, (data, leaf, found) in enumerate(entries, stretch.start):
+            if not isinstance(found, PlainRecord):
+                membership = _judge_entry(judged, index, data, leaf, found, membership)
+            elif not _take_plain(judged, index, data, leaf, found, membership):
+                # Why not, and whether that rests on something not understood, takes all of it to say.
+                membership = _judge_entry(judged, index, data, leaf, opened(data), membership)
     store.put(judged)
     return membership
+
+
+def _take_plain(
+    judged: Judged, index: int, data: bytes, leaf: bytes, found: PlainRecord, membership: Membership
+) -> bool:
+    entry = leaf.hex()
+    try:
+        head = admit_claim(found.claim, entry, membership, judged)
+    except ProtocolError:
+        return False
+    judged.put_entry(index, leaf, data, head.type, "admitted", "", "")
+    judged.add_version(index, entry, found.listing)
+    judged.put_head(head)
+    return True
 
 
 def _check_founded(membership: Membership, fingerprint: str, first: Stretch, trusted: TrustedCheckpoint) -> Forum:
@@ -135,31 +155,25 @@ def _check_keys(found: LogHistory, logs: LogHistory, batch: Sequence[Examined], 
 
 
 def _judge_entry(
-    judged: Judged,
-    index: int,
-    data: bytes,
-    leaf: bytes,
-    signed: Envelope | Malformed,
-    membership: Membership,
-    examined: Examined,
+    judged: Judged, index: int, data: bytes, leaf: bytes, found: Opened, membership: Membership
 ) -> Membership:
-    entry = leaf.hex()
+    entry, signed = leaf.hex(), found.signed
     try:
         if isinstance(signed, Malformed):
             raise signed
-        admission = admit(signed, index, entry, membership, judged, examined.check, examined.read)
+        admission = admit(signed, index, entry, membership, judged, found.check, found.read)
     except ProtocolError as error:
         _refuse(judged, index, data, leaf, signed, membership, error)
         return membership
     if not isinstance(admission, Admission):
         reason = f"schema {admission.schema}, type {admission.type[:80]!r}: upgrade to understand it"
         judged.put_entry(index, leaf, data, admission.type[:80], NOT_UNDERSTOOD, "unknown_statement_type", reason)
-        _note_unread(judged, index, admission, signed, membership, examined.check)
+        _note_unread(judged, index, admission, signed, membership, found.check)
         return membership
     statement = admission.statement
     judged.put_entry(index, leaf, data, statement.type, "admitted", "", "")
     if isinstance(statement, RecordStatement):
-        judged.add_version(index, statement, entry, signed.signatures[0].key_id)
+        judged.add_version(index, entry, listing_of(statement, signed.signatures[0].key_id))
     judged.put_head(admission.head)
     if admission.withdrawn is not None:
         judged.mark_withdrawn(admission.withdrawn.id, index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -19,7 +19,7 @@ from typing import Any
 
 from member_client.errors import InvalidInput
 from member_client.sqlite_transaction import transaction
-from member_client.sync.judged import Judged
+from member_client.sync.judged import Judged, Listing
 from member_client.sync.schema import PAGE_BYTES, SCHEMA_VERSION, prepare
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
@@ -37,6 +37,10 @@ _OWN_ENDORSEMENTS = """coalesce((
     FROM versions e JOIN heads eh ON eh.id = e.id AND eh.version = e.version AND eh.withdrawn_at IS NULL
     WHERE v.type = 'pattern' AND e.refers_to = v.id AND e.type = 'endorsement' AND e.author = v.author
 ), '')"""
+_INSERT_VERSION = (
+    f"INSERT INTO versions (idx, entry, {', '.join(Listing._fields)}) "  # noqa: S608 - fixed names
+    f"VALUES (?, ?, {', '.join('?' * len(Listing._fields))})"
+)
 CHECKER = version_of("stillwatch")
 """Who judged a pattern: one that this version cannot compile, a later one perhaps can."""
 MAX_LISTED = 100
@@ -206,7 +210,7 @@ class Store:
             "type = excluded.type, verdict = excluded.verdict, code = excluded.code, reason = excluded.reason",
             judged.entries,
         )
-        write("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", judged.versions)
+        write(_INSERT_VERSION, judged.versions)
         write(
             "INSERT INTO heads VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (id) DO UPDATE SET "
             "version = excluded.version, entry = excluded.entry, author = excluded.author",
@@ -306,13 +310,16 @@ class Store:
 
     def head(self, record_id: str) -> Head | None:
         """See `admission.Records`."""
-        row = self._database.execute(
-            "SELECT id, type, version, entry, author, withdrawn_at FROM heads WHERE id = ?", (record_id,)
-        ).fetchone()
-        if row is None:
-            return None
-        found, kind, version, entry, author, withdrawn_at = row
-        return Head(found, kind, version, entry, author, withdrawn=withdrawn_at is not None)
+        return self.heads([record_id]).get(record_id)
+
+    def heads(self, record_ids: Sequence[str]) -> dict[str, Head]:
+        """The newest versions of those of these records that there are."""
+        rows = self._database.execute(
+            "SELECT id, type, version, entry, author, withdrawn_at IS NOT NULL FROM heads "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(record_ids),),
+        )
+        return {row[0]: Head(row[0], row[1], row[2], row[3], row[4], withdrawn=bool(row[5])) for row in rows}
 
     def entry_of(self, record_id: str, version: int) -> str | None:
         """See `admission.Records`."""

@@ -18,15 +18,28 @@ import pytest
 
 from member_client.sync import examiner
 from member_client.sync.batches import Stretch
-from member_client.sync.examiner import Examiner
-from member_client.sync.examining import Examination, Examined, Keys
-from sharing_protocol import envelope
+from member_client.sync.examiner import Examiner, PlainRecord
+from member_client.sync.examining import Examination, Examined, Keys, Opened, opened
+from member_client.sync.judged import listing_of
+from sharing_protocol import envelope, statements
+from sharing_protocol.admission import claim_of
 from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, ProtocolError
 from sharing_protocol.merkle import leaf_hash
+from sharing_protocol.statements import Pattern
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import LyingHub
-from tests.protocol.forum_log import AURORA, ForumLog, forum_of_two_labs, identifier, key, pattern_body, signed
+from tests.protocol.forum_log import (
+    AURORA,
+    ForumLog,
+    forum_of_two_labs,
+    identifier,
+    key,
+    pattern_body,
+    record_reference,
+    sighting_body,
+    signed,
+)
 
 
 @pytest.fixture
@@ -36,7 +49,14 @@ def log() -> ForumLog:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sync has a process of its own, however short it is."""
+    """Every sync has processes of its own, and waits for them, however short it is."""
+    is_ready = Examiner.is_ready
+
+    def is_ready_at_last(self: Examiner) -> bool:
+        _wait_until(lambda: is_ready(self))
+        return True
+
+    monkeypatch.setattr(Examiner, "is_ready", is_ready_at_last)
     monkeypatch.setattr(examiner, "MIN_ENTRIES", 0)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
@@ -67,19 +87,23 @@ def doubtful_entries(log: ForumLog) -> list[bytes]:
 
 
 def outcome(examined: Examined, keys: Keys) -> list[object]:
-    """Everything that a judge can learn from it."""
-    found: list[object] = []
-    for one in examined.parsed:
-        if not isinstance(one, Envelope):
-            found.append((one.code, one.detail))
-            continue
-        public = [keys[signature.key_id].public_key for signature in one.signatures if signature.key_id in keys]
-        holds = [examined.check(known, one, signature) for known in public for signature in one.signatures]
-        try:
-            found.append((holds, examined.read(one)))
-        except ProtocolError as error:
-            found.append((holds, error.code, error.detail))
-    return found
+    """Everything that a judge can learn from it, as if no record had been found plain elsewhere."""
+    return [
+        learnt(opened(entry) if isinstance(found, PlainRecord) else found, keys)
+        for entry, found in zip(examined.stretch.entries, examined.findings, strict=True)
+    ]
+
+
+def learnt(found: Opened, keys: Keys) -> object:
+    one = found.signed
+    if not isinstance(one, Envelope):
+        return one.code, one.detail
+    public = [keys[signature.key_id].public_key for signature in one.signatures if signature.key_id in keys]
+    holds = [found.check(known, one, signature) for known in public for signature in one.signatures]
+    try:
+        return holds, found.read(one)
+    except ProtocolError as error:
+        return holds, error.code, error.detail
 
 
 def stretches(entries: list[bytes]) -> Iterator[Stretch]:
@@ -93,7 +117,8 @@ def examined_by_threads(entries: list[bytes], keys: Keys) -> list[list[object]]:
         return [outcome(one, keys) for one in Examination(threads, None).examine_all(stretches(entries), lambda: keys)]
 
 
-def test_the_process_finds_what_threads_find(log: ForumLog) -> None:
+@pytest.mark.usefixtures("always")
+def test_the_processes_find_what_threads_find(log: ForumLog) -> None:
     entries, keys = entries_of(log) + doubtful_entries(log), log.membership.keys
     no_threads = ThreadPoolExecutor()
     no_threads.shutdown()
@@ -103,13 +128,39 @@ def test_the_process_finds_what_threads_find(log: ForumLog) -> None:
     assert [one.stretch for one in found] == [*stretches(entries)]
 
 
-def test_a_process_that_dies_is_done_without(log: ForumLog) -> None:
+@pytest.mark.usefixtures("always")
+def test_what_is_plain_for_the_process_is_so_for_whoever_judges(log: ForumLog) -> None:
+    """Patterns that stand alone are; what is doubtful, or rests on more than its author's key, is opened here."""
+    head = log.head(identifier("pattern", 0x1000))
+    log.say("sighting", identifier("sighting", 1), AURORA, sighting_body(record_reference(head)), ["Aurora analyst"])
+    log.say("pattern", identifier("pattern", 0x1000), AURORA, pattern_body(title="Newer"), ["Aurora analyst"])
+    genuine = entries_of(log)
+    entries, keys = genuine + doubtful_entries(log), log.membership.keys
+    with closing(Examiner()) as process:
+        assert process.is_ready()
+        process.ask(entries, [known.public_key.raw for known in keys.values()])
+        found = process.answer(entries)
+    plain = {entry: one for entry, one in zip(entries, found, strict=True) if isinstance(one, PlainRecord)}
+    assert set(plain) <= set(genuine)
+    assert len(plain) == 41
+    for entry, one in plain.items():
+        signed = envelope.parse(entry)
+        statement, signer = statements.parse(signed.payload), signed.signatures[0].key_id
+        assert isinstance(statement, Pattern)
+        assert keys[signer].public_key.verifies(signed.signed_message, signed.signatures[0].value)
+        assert (one.claim, one.listing) == (claim_of(statement, signer), listing_of(statement, signer))
+
+
+@pytest.mark.parametrize("parent", [True, False])
+@pytest.mark.usefixtures("always")
+def test_a_process_that_dies_is_done_without(log: ForumLog, parent: bool) -> None:
     entries, keys = entries_of(log), log.membership.keys
 
     def keys_until_it_dies() -> Keys:
         keys_wanted.append(keys)
         if len(keys_wanted) == 3:
-            own_processes()[0].kill()
+            [first] = own_processes()
+            (first if parent else first.children()[0]).kill()
         return keys
 
     keys_wanted: list[Keys] = []
@@ -143,26 +194,36 @@ def test_where_no_process_can_start_none_is_needed(
 
 
 NONSENSE = {
-    "ends": "pass",
-    "too little": "there.send_bytes(b'')",
-    "a byte less": "there.send_bytes(bytes([1]) * (2 * count - 1))",
-    "too much": "there.send_bytes(bytes([1]) * (2 * count + 1))",
+    "ends": ("ready", "pass"),
+    "another greeting": ("steady", "pass"),
+    "nothing": ("ready", "there.send_bytes(b'')"),
+    "no JSON": ("ready", "there.send_bytes(b'\\xff' * count)"),
+    "something else": ("ready", "there.send_bytes(b'true')"),
+    "an entry less": ("ready", "there.send_bytes(json.dumps(['11'] * (count - 1)).encode())"),
+    "an entry more": ("ready", "there.send_bytes(json.dumps(['11'] * (count + 1)).encode())"),
+    "a signature more": ("ready", "there.send_bytes(json.dumps(['111'] * count).encode())"),
+    "other items": ("ready", "there.send_bytes(json.dumps([['pattern']] * count).encode())"),
+    "numbers": ("ready", "there.send_bytes(json.dumps([11] * count).encode())"),
+    "far too much": ("ready", "there.send_bytes(json.dumps(['11' * 10**5] * count).encode())"),
 }
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE)
+@pytest.mark.parametrize(("greeting", "answer"), NONSENSE.values(), ids=NONSENSE)
 def test_a_process_that_answers_nonsense_is_done_without(
-    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch, answer: str
+    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch, greeting: str, answer: str
 ) -> None:
     """It would say of every signature that it holds."""
     entries = [*entries_of(log), *doubtful_entries(log)]
     nonsense = tmp_path / "nonsense"
     nonsense.write_text(
         f"#!{sys.executable}\n"
-        "import sys\n"
-        "from multiprocessing.connection import Connection\n"
-        "there = Connection(int(sys.argv[-1]))\n"
+        "import json, sys\n"
+        "from multiprocessing.connection import Connection, wait\n"
+        "sockets = [Connection(int(number)) for number in sys.argv[4:]]\n"
+        "for there in sockets:\n"
+        f"    there.send_bytes(b'{greeting}')\n"
+        "[there] = wait(sockets)\n"
         "there.recv_bytes()\n"
         "count = int.from_bytes(there.recv_bytes()[:2], 'big')\n"
         f"{answer}\n"
@@ -198,14 +259,17 @@ def test_it_ends_with_whoever_asks_it(ending: signal.Signals) -> None:
     program = (
         "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell may have it ignored
         "from member_client.sync.examiner import Examiner; process = Examiner();"
-        "process.ask([b'{}'], []); process.answer([0]); print(process._process.pid, flush=True); time.sleep(60)"
+        "[time.sleep(0.01) for _ in iter(process.is_ready, True)];"
+        "process.ask([b'{}'], []); process.answer([b'{}']); print(process._process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
         assert asking.stdout is not None
-        started = psutil.Process(int(asking.stdout.readline()))
+        first = psutil.Process(int(asking.stdout.readline()))
+        started = [first, *first.children()]
+        assert len(started) == examiner.PROCESSES
         asking.send_signal(ending)
         asking.wait(30)
-    _wait_until(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE)
+    _wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in started))
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:

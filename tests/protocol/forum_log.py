@@ -13,13 +13,14 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sharing_protocol import admission, envelope, merkle
+from sharing_protocol import admission, envelope, merkle, statements
 from sharing_protocol.admission import Admission, Head
 from sharing_protocol.envelope import Envelope
+from sharing_protocol.errors import ProtocolError
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.membership import Membership
 from sharing_protocol.notes import SignatureType, VerifierKey
-from sharing_protocol.statements import prove_possession
+from sharing_protocol.statements import Incident, Pattern, Playbook, ReferralCriteria, prove_possession
 from sharing_protocol.statements.membership import LogIdentity
 
 Document = dict[str, Any]
@@ -117,10 +118,30 @@ class ForumLog:
         return self.membership.forum.fingerprint
 
     def decide(self, made: Envelope) -> Admission:
-        """What admitting this envelope as the next entry would change."""
-        decision = admission.admit(made, self.size, entry_hash(made), self.membership, self)
+        """What admitting this envelope as the next entry would change; its claim, if it has one, leads to the same."""
+        try:
+            decision = admission.admit(made, self.size, entry_hash(made), self.membership, self)
+        except ProtocolError:
+            assert self.head_by_claim(made) is None
+            raise
         assert isinstance(decision, Admission)
+        is_plain = isinstance(decision.statement, Pattern | Playbook | ReferralCriteria)
+        if is_plain or not isinstance(decision.statement, Incident):  # of which some refer to nothing
+            assert self.head_by_claim(made) == (decision.head if is_plain else None)
         return decision
+
+    def head_by_claim(self, made: Envelope) -> Head | None:
+        """The record's new head as `admission.admit_claim` decides; None if it refuses it, or that takes more."""
+        key = self.membership.keys.get(made.signatures[0].key_id)
+        if key is None or len(made.signatures) != 1:
+            return None
+        if not key.public_key.verifies(made.signed_message, made.signatures[0].value):
+            return None
+        try:
+            claim = admission.claim_of(statements.parse(made.payload), made.signatures[0].key_id)
+            return admission.admit_claim(claim, entry_hash(made), self.membership, self) if claim is not None else None
+        except ProtocolError:
+            return None
 
     def append(self, made: Envelope) -> Admission:
         """Admit this envelope as the next entry."""
