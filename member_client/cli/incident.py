@@ -27,7 +27,8 @@ from member_client.incidents.acting import INCIDENT, Proposal, Wish, propose_act
 from member_client.incidents.presenting import state_in_words, summary_document, timeline_document
 from member_client.patterns.finding import name_of, resolve, short_id
 from member_client.session import Session
-from sharing_protocol.incidents import Due, Step, Timeline
+from sharing_protocol.content import MAX_CLOCK_SKEW
+from sharing_protocol.incidents import Due, Step, Timeline, steps_that_matter
 from sharing_protocol.membership import Membership
 from sharing_protocol.statements import Act
 from sharing_protocol.statements.header import format_timestamp
@@ -199,14 +200,21 @@ def list_incidents(
 
 
 @app.command()
-def show(incident: IncidentArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show an incident's timeline, its level, and who has still to acknowledge it by when."""
+def show(
+    incident: IncidentArgument,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also every act without effect, of which each lab's first are shown.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an incident's timeline, its level, and who has still to acknowledge it by when. --json always has all."""
     session = open_session(home)
     found = incident_timeline(session, resolve(session.store, incident, INCIDENT)[-1].id, session.now)
     if as_json:
         output.print_json(timeline_document(found, session.membership))
     else:
-        _say_timeline(found, session.membership)
+        _say_timeline(found, session.membership, everything)
 
 
 for command in (incident_hooks.notify, incident_hooks.deliveries, incident_hooks.hooks):
@@ -239,15 +247,18 @@ def _publish(session: Session, proposal: Proposal, *, dry_run: bool, yes: bool, 
         say_published("", published, session)
 
 
-def _say_timeline(found: Timeline, membership: Membership) -> None:
+def _say_timeline(found: Timeline, membership: Membership, everything: bool) -> None:
     say(f"{found.id}: {found.title}", "bold")
     level = f"level {found.level!r}" if found.level is not None else "no level"
     say(f"  {state_in_words(found)}, {level}, severity {found.severity}, TLP:{found.marking}")
     say(f"  labs: {', '.join(name_of(lab, membership) for lab in found.labs)}")
     say(f"  patterns: {len(found.patterns)}; sightings: {len(found.sightings)}")
     say(f"  expires {format_timestamp(found.valid_until)}")
-    for step in found.steps:
+    steps, left_out = (found.steps, {}) if everything else steps_that_matter(found.steps)
+    for step in steps:
         _say_step(step, membership)
+    for lab, count in left_out.items():
+        say(f"{count} further acts by {name_of(lab, membership)} left out: they are without effect; --all shows them")
     for asked in found.asked:
         names = ", ".join(name_of(lab, membership) for lab in asked.labs)
         say(f"asked for level {asked.level!r}: {names} ({len(asked.labs)} of {asked.approvals} labs)")
@@ -256,7 +267,9 @@ def _say_timeline(found: Timeline, membership: Membership) -> None:
 
 def _say_step(step: Step, membership: Membership) -> None:
     level = f" {step.level!r}" if step.level is not None else ""
-    line = f"{step.index:>6}  {_moment(step.created)}  {name_of(step.lab, membership)}: {step.action}{level}"
+    line = f"{step.index:>6}  {_moment(step.logged)}  {name_of(step.lab, membership)}: {step.action}{level}"
+    if step.logged - step.created >= MAX_CLOCK_SKEW:
+        line += f" (dated {_moment(step.created)}, but the log was past that)"
     if step.without_effect:
         say(f"{line} (without effect: {step.without_effect})", "dim")
     else:

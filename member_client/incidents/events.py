@@ -36,7 +36,7 @@ class Event:
         index: log index of the statement that did it; of an overdue acknowledgement, that brought its level in force.
         level: in force then, None for none.
         lab: whoever did it, or owes the acknowledgement.
-        occurred: when, as its author says; or when the acknowledgement was due.
+        occurred: when: no earlier than its author says, nor than the log allows; or when the acknowledgement was due.
     """
 
     id: str
@@ -61,7 +61,7 @@ def events_of(timeline: Timeline) -> Iterator[Event]:
         elif step.action == Act.CLOSE and not step.without_effect and timeline.state == CLOSED:
             kind = EventKind.CLOSED
         if kind is not None:
-            yield Event(_id(kind, step.entry), kind, step.index, level, step.lab, step.created)
+            yield Event(_id(kind, step.entry), kind, step.index, level, step.lab, step.logged)
     for due in timeline.due:
         if due.overdue:
             kind = EventKind.OVERDUE
