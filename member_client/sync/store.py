@@ -373,7 +373,7 @@ class Store:
         return statement
 
     def latest_created(self, start: int, end: int, until: datetime) -> str:
-        """The latest `created`, up to `until`, of the record versions from log index `start` up to, not including, `end`.
+        """The latest `created`, up to `until`, of the record versions at log indexes from `start` to before `end`.
 
         Returns:
             A timestamp as statements have it, "" for none.
