@@ -23,7 +23,15 @@ from member_client.cli.pattern_publishing import (
 )
 from member_client.errors import InvalidInput
 from member_client.incidents import incident_timeline, incident_timelines
-from member_client.incidents.acting import INCIDENT, Proposal, Wish, propose_act, propose_opening, publish
+from member_client.incidents.acting import (
+    INCIDENT,
+    Proposal,
+    Wish,
+    propose_act,
+    propose_opening,
+    propose_revision,
+    publish,
+)
 from member_client.incidents.presenting import state_in_words, summary_document, timeline_document
 from member_client.patterns.finding import name_of, resolve, short_id
 from member_client.session import Session
@@ -84,6 +92,37 @@ def open_incident(
         level=level,
         handling=handling_options(marking, purpose, legal_basis, valid_until),
     )
+    _publish(session, proposal, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@app.command()
+def revise(
+    incident: IncidentArgument,
+    title: Annotated[str, typer.Option(help="In one line.")] = "",
+    description: Annotated[str, typer.Option(help="What is known.")] = "",
+    severity: Annotated[str, typer.Option(help="informational, low, medium, high or critical.")] = "",
+    pattern: Annotated[
+        list[str] | None, typer.Option("--pattern", help="A pattern to name besides; may be repeated.", metavar="ID")
+    ] = None,
+    marking: Annotated[str, typer.Option("--marking", help="TLP marking.")] = "",
+    purpose: Annotated[str, typer.Option("--purpose")] = "",
+    legal_basis: Annotated[str, typer.Option("--legal-basis")] = "",
+    valid_until: Annotated[
+        str, typer.Option("--valid-until", help="The day on which it expires, such as 2027-03-01.", metavar="DAY")
+    ] = "",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    no_sync: NoSyncOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the next version of an incident of yours. What is not given stays; protocol and first level always do."""
+    session = open_session(home)
+    bring_up_to_date(session, no_sync or dry_run, as_json)
+    said = {"title": title, "description": description, "severity": severity}
+    changes = {name: text for name, text in said.items() if text}
+    changes |= handling_options(marking, purpose, legal_basis, valid_until)
+    proposal = propose_revision(session, incident, changes, pattern or [])
     _publish(session, proposal, dry_run=dry_run, yes=yes, as_json=as_json)
 
 

@@ -49,11 +49,20 @@ class Story:
         """The incident's first version."""
         return self.versions[0].statement
 
-    def timeline(self, now: datetime, draft: IncidentAction | None = None) -> Timeline:
-        """The timeline, as it is or as it would be if this act were the log's next."""
-        acts = self.acts if draft is None else (*self.acts, Logged(NOT_LOGGED, "", draft))
+    def in_effect(self, now: datetime) -> Logged[Incident]:
+        """The newest version that has effect."""
+        taken = {step.index for step in self.timeline(now).steps if not step.without_effect}
+        return next(one for one in reversed(self.versions) if one.index in taken)
+
+    def timeline(self, now: datetime, draft: Incident | IncidentAction | None = None) -> Timeline:
+        """The timeline, as it is or as it would be if this act or version were the log's next."""
+        versions, acts = list(self.versions), list(self.acts)
+        if isinstance(draft, Incident):
+            versions.append(Logged(NOT_LOGGED, "", draft))
+        elif draft is not None:
+            acts.append(Logged(NOT_LOGGED, "", draft))
         return timeline(
-            self.versions, acts, self.protocol, now, changes=self.changes, suspect=self.suspect, reached=self.reached
+            versions, acts, self.protocol, now, changes=self.changes, suspect=self.suspect, reached=self.reached
         )
 
 
