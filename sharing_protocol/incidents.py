@@ -56,6 +56,9 @@ OPEN, CLOSED = "open", "closed"
 OPENING, REVISION = "open", "revise"
 """What the steps of an incident's own versions are called; every other is called by its act."""
 
+NAMES_A_LEVEL = frozenset({Act.ESCALATE, Act.ACKNOWLEDGE})
+"""The acts of which a level means something; that of another says nothing, and is not told as if it did."""
+
 MAX_UPDATES = 64
 MAX_OWN_LEVELS = 8
 MAX_ADDED = MAX_NAMED
@@ -98,7 +101,7 @@ class Step:
         logged: the earliest that it can have been in the log, by what came before it; never before `created`.
         lab: id of its author.
         action: of the incident's own versions `open` or `revise`, otherwise the act's.
-        level: that it names.
+        level: that it names, where that means something.
         without_effect: why it changes nothing, "" if it does.
         in_force: the level that it brought in force, None for none.
         late: of an acknowledgement, that it came after its time.
@@ -287,7 +290,8 @@ class _Fold:
         statement = one.statement
         action, level, note = REVISION, None, None
         if isinstance(statement, IncidentAction):
-            action, level, note = statement.body.action.value, statement.body.level, statement.body.note
+            action, note = statement.body.action.value, statement.body.note
+            level = statement.body.level if statement.body.action in NAMES_A_LEVEL else None
         before, moment = self.level, max(statement.created, self.latest)
         try:
             self._check_any(one, moment)

@@ -14,7 +14,7 @@ from member_client.patterns.submission import YEAR, as_record, author_of, own_ne
 from member_client.publishing import Published, check_draft, draft, first_version, next_version
 from member_client.session import Session
 from member_client.sync.store import StoredVersion, state_of
-from sharing_protocol.incidents import Timeline
+from sharing_protocol.incidents import NAMES_A_LEVEL, Timeline
 from sharing_protocol.statements import (
     Act,
     Incident,
@@ -51,6 +51,7 @@ class Wish:
     """What a lab wants to do about an incident.
 
     Attributes:
+        level: of `escalate` and `acknowledge` only.
         patterns, sightings: ids, or beginnings of them.
         handling: marking, purpose, legal_basis, valid_until; what is missing comes from the incident.
     """
@@ -141,6 +142,10 @@ def propose_act(session: Session, incident: str, wish: Wish) -> Proposal:
     Raises:
         InvalidInput: there is no such incident, something is wrong with the act, or it would have no effect.
     """
+    if wish.level is not None and wish.act not in NAMES_A_LEVEL:
+        raise InvalidInput(
+            f"a level means nothing to `{wish.act.value}`", "leave it out; `stillwatch incident escalate` asks for one"
+        )
     story = read_story(session, resolve(session.store, incident, INCIDENT)[-1].id)
     first = story.versions[0]
     told = story.versions[-1].statement.body

@@ -11,7 +11,9 @@ import pytest
 
 from member_client.errors import InvalidInput
 from member_client.incidents import incident_timeline, incident_timelines
+from member_client.incidents.acting import Wish, propose_act
 from sharing_protocol.incidents import Timeline
+from sharing_protocol.statements import Act
 from sharing_protocol.statements.header import format_timestamp
 from tests.member_client.lying_hub import LyingHub
 from tests.member_client.told_lab import HANDLING, KEYS, ToldLab
@@ -139,3 +141,11 @@ def test_a_record_from_the_future_excuses_nobody(lab: ToldLab) -> None:
     lab.act(incident, AURORA, "escalate", "Act")
     lab.now += 3 * 3600
     assert [due.overdue for due in seen(lab, incident).due] == [True]
+
+
+def test_a_level_is_refused_where_it_means_nothing(lab: ToldLab) -> None:
+    incident = lab.open(protocol=lab.protocol())
+    for act in (Act.JOIN, Act.UPDATE, Act.CLOSE):
+        with pytest.raises(InvalidInput, match=f"a level means nothing to `{act}`"):
+            propose_act(lab.session, incident, Wish(act, "Act"))
+    assert propose_act(lab.session, incident, Wish(Act.JOIN)).body["level"] is None

@@ -267,6 +267,14 @@ def test_there_is_no_timeline_without_a_first_version(log: IncidentLog) -> None:
             timeline(versions, log.acts, None, START)
 
 
+def test_a_level_of_an_act_that_has_none_is_not_told(log: IncidentLog) -> None:
+    log.act(BOREAL, "update", ALARM)
+    log.act(AURORA, "close", ALARM)
+    found = log.timeline()
+    assert (found.state, found.level, log.reasons()) == ("closed", WATCH, {})
+    assert [step.level for step in found.steps] == [None] * 4
+
+
 def test_status_changes_are_read_from_the_membership_log() -> None:
     log, lab = ForumLog(), identifier("member", 1)
     log.say("membership.found", FORUM, FORUM, found_body(["Admin A"], 1), ["Admin A"])
