@@ -88,12 +88,8 @@ def give(
     chosen = choose(resolve(session.store, pattern), version)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     said = {"verdict": verdict.value, "measured": measured, "comment": comment or None}
-    if verdict is Verdict.FALSE_POSITIVE and voices.own_voice(session, "endorsement", chosen) is not None:
-        which = f"{short_id(chosen.id)} --version {chosen.version}"
-        output.warn(
-            "your lab endorses this very version: take that back too, with "
-            f"`stillwatch endorse {which} --withdraw --reason …`"
-        )
+    if verdict is Verdict.FALSE_POSITIVE:
+        warn_of_endorsement(session, chosen)
     _publish(session, "opinion", chosen, voices.voice_body(session, chosen, said, handling), dry_run, yes, as_json)
 
 
@@ -218,6 +214,16 @@ def pattern_feedback(
     for one in said:
         if one.state == "active" and one.statement.body.comment:
             say(f"{name_of(one.version.author, membership)}: {one.statement.body.comment}")
+
+
+def warn_of_endorsement(session: Session, disputed: StoredVersion) -> None:
+    """Say so if this lab endorses the very version that it is about to dispute."""
+    if voices.own_voice(session, "endorsement", disputed) is not None:
+        which = f"{short_id(disputed.id)} --version {disputed.version}"
+        output.warn(
+            "your lab endorses this very version: take that back too, with "
+            f"`stillwatch endorse {which} --withdraw --reason …`"
+        )
 
 
 def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:
