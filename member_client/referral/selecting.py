@@ -6,8 +6,8 @@ lab makes every package too large:
 - Of the incident's versions and acts, those with effect are taken, of which the timeline's rules bound how many one lab
   makes, and of each lab a few without (`incidents.steps_that_matter`).
 - Of what is no longer the newest only what the incident names is taken; of what others said, what counts.
-- If that is still too much, updates of other labs than the opener and the one that builds it are left out, the latest
-  first. What they named counts for nothing then: a package shows less than the log, never more.
+- If that is still too much, what is without effect is left out, and updates of other labs than the opener and the one
+  that builds it, the latest first. What they named counts for nothing then.
 
 How many of each lab were left out, the manifest says.
 """
@@ -26,7 +26,7 @@ from member_client.sync.excerpts import Excerpts
 from member_client.sync.store import StoredVersion, state_of
 from sharing_protocol import notes
 from sharing_protocol.errors import Misbehaviour
-from sharing_protocol.incidents import MAX_UPDATES, steps_that_matter
+from sharing_protocol.incidents import MAX_UPDATES, Step, steps_that_matter
 from sharing_protocol.log_excerpt import MAX_ENTRIES, LoggedEntry
 from sharing_protocol.notes import VerifierKey
 from sharing_protocol.record_proof import own_signatures
@@ -35,7 +35,7 @@ from sharing_protocol.trust import open_checkpoint
 from sharing_protocol.witnesses import all_witnesses, open_cosigned
 
 _FEWER = (MAX_UPDATES, 32, 16, 8, 4, 2, 1, 0)
-"""Updates of each other lab that are taken, until it is few enough."""
+"""Updates of each other lab that are taken, until that is few enough."""
 _MAX_NOTES = 1024
 
 
@@ -87,7 +87,7 @@ def select(session: Session, incident: str, criteria: StoredVersion, cosigned: I
         wanted = needed | {index for index in excerpts.histories(witnesses) if index < note.size}
         if len(wanted) <= MAX_ENTRIES:
             entries = tuple(Excerpts(store, note.size).logged(wanted))
-            return Selection(incident, reference, note.text, entries, left_out)
+            return Selection(incident, reference, note.text, entries, dict(sorted(left_out.items())))
     raise InvalidInput(f"a package holds at most {MAX_ENTRIES:,} statements, and this takes at least {len(wanted):,}")
 
 
@@ -102,22 +102,27 @@ def cosigned_notes(session: Session) -> list[bytes]:
 
 def _ever_less(session: Session, whole: Story) -> Iterator[tuple[Story, dict[str, int]]]:
     """The story, with ever fewer updates by others; and by lab how many of its versions and acts are left out."""
-    kept, idle = steps_that_matter(whole.timeline(session.now).steps)
-    before = None
+    steps = whole.timeline(session.now).steps
+    kept, left_out = steps_that_matter(steps)
+    yield _only(whole, kept), left_out
+    # Without an update that had effect, what had none might have some: so that goes first.
+    with_effect = [step for step in steps if not step.without_effect]
     for most in _FEWER:
-        taken, updates, left_out = set[int](), Counter[str](), Counter(idle)
-        for step in kept:
+        taken, updates = list[Step](), Counter[str]()
+        for step in with_effect:
             if step.action == Act.UPDATE and step.lab not in (session.settings.member, whole.first.author):
                 updates[step.lab] += 1
                 if updates[step.lab] > most:
-                    left_out[step.lab] += 1
                     continue
-            taken.add(step.index)
-        if taken != before:
-            before = taken
-            versions = tuple(one for one in whole.versions if one.index in taken)
-            acts = tuple(one for one in whole.acts if one.index in taken)
-            yield replace(whole, versions=versions, acts=acts), dict(sorted(left_out.items()))
+            taken.append(step)
+        yield _only(whole, taken), dict(Counter(one.lab for one in steps) - Counter(one.lab for one in taken))
+
+
+def _only(story: Story, steps: Iterable[Step]) -> Story:
+    """The story of these steps alone."""
+    taken = {step.index for step in steps}
+    versions = tuple(one for one in story.versions if one.index in taken)
+    return replace(story, versions=versions, acts=tuple(one for one in story.acts if one.index in taken))
 
 
 def _records(session: Session, story: Story, criteria: StoredVersion) -> list[StoredVersion]:
