@@ -156,7 +156,9 @@ class LifecycleStore:
     def backtests(self) -> dict[str, KeptBacktest]:
         """The newest backtest of each version that had one, by entry hash."""
         return {
-            row[0]: KeptBacktest(row[0], parse_timestamp(row[1]), *row[2:8], bool(row[8]), row[9])
+            row[0]: KeptBacktest(
+                row[0], parse_timestamp(row[1]), row[2], row[3], row[4], row[5], row[6], row[7], bool(row[8]), row[9]
+            )
             for row in self._database.execute("SELECT * FROM backtests")
         }
 

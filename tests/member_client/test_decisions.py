@@ -433,6 +433,7 @@ def test_an_upheld_appeal_is_told_to_every_lab(
     number = str(boreal.json("appeal", "open", "--account", "c-1", "--contact-note", "ring 555")["number"])
     said = ("appeal", "decide", number, "--upheld", "--reason", "Ms Secret", "--comment", "Batch jobs look so too")
     boreal.run("endorse", pattern, "--yes")
+    boreal.run("sync")
     assert "your lab endorses this very version: take that back too" in boreal.run(*said)
     ruled = boreal.json(*said, "--publish", "--yes")
     other = Client(make_home(tmp_path / "aurora", box, aurora), capsys)

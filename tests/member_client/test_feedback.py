@@ -368,7 +368,7 @@ def test_an_endorsement_brings_the_last_backtest_that_is_kept_here(case: Case, t
     assert "no backtest of this version is kept here" in case.reader.run(*dry)
     assert case.reader.json(*dry)["measured"] is None
     log = tmp_path / "requests.jsonl"
-    log.write_text('{"account_id": "a", "prompt": "Hello", "model": "m", "timestamp": "2026-03-01T10:00:00Z"}\n')
+    log.write_text('{"timestamp": "2026-03-01T10:00:00Z", "account": {"id": "a"}, "prompt": {"text": "Hello"}}\n')
     kept = case.reader.json("pattern", "backtest", case.pattern, str(log))["measured"]
     assert case.reader.json(*dry)["measured"] == kept
     assert kept["events"] == "1-9"

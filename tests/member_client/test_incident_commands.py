@@ -228,7 +228,7 @@ def test_its_lab_tells_an_incident_better_and_nobody_else(forum: Forum, labs: tu
     assert "only the lab that wrote" in boreal.run("incident", "revise", incident, "--title", "Mine", "--yes", code=2)
     changes = ("--title", "A pool of 300 accounts", "--severity", "low", "--valid-until", "2027-06-01")
     dry = aurora.json("incident", "revise", incident, *changes, "--dry-run")
-    assert dry["consequences"] == ["it changes title, severity, valid_until"]
+    assert dry["consequences"] == ["it changes valid_until, title, severity"]
     assert dry["body"]["protocol"]["id"] == forum.protocol
     assert "nobody confirmed" in aurora.run("incident", "revise", incident, *changes, code=2)
     published = aurora.json("incident", "revise", incident[:20], *changes, "--yes")
