@@ -29,7 +29,7 @@ _Record = TypeVar("_Record", bound=RecordStatement)
 
 NOT_LOGGED = 2**62
 """Index of what is not in the log yet: after everything that is."""
-_LOOK_BACK = 1000
+_LOOK_BACK = 256
 """Entries before an incident that are asked for the time that its opening cannot have come before."""
 
 
