@@ -5,7 +5,8 @@ What joins sightings, and what does not:
 1. Only sightings that count (`feedback.why_not_counted`), of at most `LONGEST_DAYS`: a longer one says too little of
    when, and a single such sighting would join everything.
 2. Sightings of one pattern, in whatever versions, join if their days overlap or follow on each other; and so on from
-   one to the next.
+   one to the next. But what one lab alone saw for more than `LONGEST_ALONE` days joins nothing that other labs saw
+   before to what they saw after (`_reach`).
 3. Sightings of different patterns do not join for being at one lab in one week: every lab sees most patterns most of
    the time, and all would be one campaign. They join if labs said that the patterns belong together (an incident that
    names both, and that another lab joined) and at least `LEAST_LABS` labs saw both on the same days. No one lab's word
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -34,6 +35,10 @@ from sharing_protocol.statements.header import new_id
 from sharing_protocol.statements.records import Sighting
 
 LONGEST_DAYS = 92
+LONGEST_ALONE = 31
+"""Days. Sightings laid end to end cover as long a time as their lab likes, of whatever length each may be: so it is not
+the length of one that has to be bounded, but how far the others are apart that a single lab joins. A month, since labs
+may report by the month: what goes on for longer at one lab alone is seen by another, or is not the forum's."""
 LEAST_LABS = 2
 
 _DAY = timedelta(days=1)
@@ -127,20 +132,31 @@ def _is_short(sighting: Sighting) -> bool:
 
 
 def _runs(counted: Iterable[_Logged]) -> list[list[_Logged]]:
-    """Sightings of one pattern without a day between them."""
+    """Sightings of one pattern that join by rule 2."""
     by_pattern: dict[str, list[_Logged]] = defaultdict(list)
     for logged in counted:
         by_pattern[logged[1].body.pattern.id].append(logged)
     runs: list[list[_Logged]] = []
     for of_pattern in by_pattern.values():
-        end: datetime | None = None
+        ends: dict[str, datetime] = {}
         for logged in sorted(of_pattern, key=lambda one: one[1].body.period_start):
-            body = logged[1].body
-            if end is None or body.period_start > end:
+            lab, body = logged[1].author, logged[1].body
+            if not ends or body.period_start > _reach(ends.values()):
                 runs.append([])
+                ends = {}
             runs[-1].append(logged)
-            end = body.period_end if end is None else max(end, body.period_end)
+            ends[lab] = max(body.period_end, ends.get(lab, body.period_end))
     return runs
+
+
+def _reach(ends: Collection[datetime]) -> datetime:
+    """Up to when a sighting has to start to join, by when each lab of a run saw it last.
+
+    What reaches furthest counts up to `LONGEST_ALONE` days beyond what any other lab saw. A lab that is alone in a run
+    joins nobody to anybody, only its own: that may go on for as long as it says.
+    """
+    last, *others = sorted(ends, reverse=True)
+    return min(last, others[0] + LONGEST_ALONE * _DAY) if others else last
 
 
 def _joined(runs: list[list[_Logged]], together: Iterable[frozenset[str]]) -> list[list[_Logged]]:
@@ -172,7 +188,7 @@ def _joined(runs: list[list[_Logged]], together: Iterable[frozenset[str]]) -> li
 
 @dataclass(slots=True)
 class _Days:
-    """Days without a gap on which one lab saw a pattern, and the place of the run that they are in."""
+    """Days without a gap on which one lab saw a pattern, as far as they are in one run, and the run's place."""
 
     start: datetime
     end: datetime
@@ -189,7 +205,7 @@ def _days_by_lab(runs: Sequence[Sequence[_Logged]]) -> dict[str, dict[str, list[
     for place, run in enumerate(runs):  # of one pattern, they and the sightings in them come by their first days
         for _, sighting in run:
             body, days = sighting.body, found[sighting.body.pattern.id][sighting.author]
-            if days and body.period_start <= days[-1].end:
+            if days and days[-1].place == place and body.period_start <= days[-1].end:
                 days[-1].end = max(days[-1].end, body.period_end)
             else:
                 days.append(_Days(body.period_start, body.period_end, place))
@@ -198,15 +214,14 @@ def _days_by_lab(runs: Sequence[Sequence[_Logged]]) -> dict[str, dict[str, list[
 
 def _on_the_same_days(first: Sequence[_Days], second: Sequence[_Days]) -> Iterator[tuple[int, int]]:
     """The places of two runs, wherever they share a day."""
-    one = other = 0
-    while one < len(first) and other < len(second):
-        left, right = first[one], second[other]
-        if left.start < right.end and right.start < left.end:
-            yield left.place, right.place
-        if left.end <= right.end:
-            one += 1
-        else:
-            other += 1
+    begun: tuple[list[_Days], list[_Days]] = ([], [])
+    both = [*((days, 0) for days in first), *((days, 1) for days in second)]
+    for days, side in sorted(both, key=lambda one: one[0].start):
+        others = begun[1 - side]
+        others[:] = [other for other in others if other.end > days.start]
+        for other in others:
+            yield (other.place, days.place) if side else (days.place, other.place)
+        begun[side].append(days)
 
 
 def _campaign(joined: list[_Logged]) -> Campaign:

@@ -15,21 +15,27 @@ Every lab that has followed the log as far computes the same one. The rules:
 4. Only the opener closes; while it is suspended or expelled, any lab that joined. Nothing after that has effect, and
    neither has what says that it was written when the incident had expired.
 5. What a reported key signed from its suspect index on has no effect, except that an incident stays opened.
-6. What has no effect is kept, with its reason. An act's own `valid_until` is about its text, not about its effect.
+6. Of one lab at most `MAX_UPDATES` updates and as many revisions have effect, without a protocol `MAX_OWN_LEVELS`
+   levels; and what would make the patterns or sightings that it added more than `MAX_ADDED` has none.
+7. What has no effect is kept, with its reason. An act's own `valid_until` is about its text, not about its effect.
 
-Times are what authors say of themselves: the hub refuses those from the future, and nobody can see that one is from the
-past. So the order is the log's alone, and a statement counts as no earlier than any that had effect before it. A due
-time counts from when the act that brought the level in force was created, or the one by which the lab joined, if that
-was later.
+Times are what authors say of themselves: the hub refuses those from the future, and nobody can see of one statement
+alone that it is from the past. So the order is the log's alone, and a statement counts as no earlier than any that had
+effect before it. Due times count from no earlier than what any lab had said of itself in the log before the act that
+brought the level in force, or the one by which the lab joined, if that was later (`reached`): each lab that writes
+anything narrows how far back another can date an act. Whether an incident has expired is asked of its own statements
+alone, since whoever has only these, as the reader of a referral package, must come to the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+from sharing_protocol.content import MAX_CLOCK_SKEW
 from sharing_protocol.statements import (
     Act,
     Expel,
@@ -41,6 +47,7 @@ from sharing_protocol.statements import (
     Reinstate,
     Suspend,
 )
+from sharing_protocol.statements.incidents import MAX_NAMED
 from sharing_protocol.statements.playbooks import EscalationLevel
 
 S = TypeVar("S", covariant=True)
@@ -48,6 +55,18 @@ S = TypeVar("S", covariant=True)
 OPEN, CLOSED = "open", "closed"
 OPENING, REVISION = "open", "revise"
 """What the steps of an incident's own versions are called; every other is called by its act."""
+
+NAMES_A_LEVEL = frozenset({Act.ESCALATE, Act.ACKNOWLEDGE})
+"""The acts of which a level means something; that of another says nothing, and is not told as if it did."""
+
+MAX_UPDATES = 64
+MAX_OWN_LEVELS = 8
+MAX_ADDED = MAX_NAMED
+"""What of one lab has effect in one incident. Without a bound, one lab that joined could make every referral package
+too large, and send every lab's duty a message for each name of a level that it can think of. A protocol has as many
+levels; one statement names as much. Joining and closing happen once, acknowledging once a level."""
+SHOWN_WITHOUT_EFFECT = 8
+"""Of each lab, where only the steps that matter are shown: who may do nothing about an incident may still write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +98,10 @@ class Step:
 
     Attributes:
         created: as its author says.
+        logged: the earliest that it can have been in the log, by what came before it; never before `created`.
         lab: id of its author.
         action: of the incident's own versions `open` or `revise`, otherwise the act's.
-        level: that it names.
+        level: that it names, where that means something.
         without_effect: why it changes nothing, "" if it does.
         in_force: the level that it brought in force, None for none.
         late: of an acknowledgement, that it came after its time.
@@ -97,6 +117,7 @@ class Step:
     patterns: tuple[RecordReference, ...]
     sightings: tuple[RecordReference, ...]
     without_effect: str
+    logged: datetime
     in_force: str | None = None
     late: bool = False
 
@@ -164,6 +185,21 @@ def status_changes(membership_log: Iterable[tuple[int, MembershipStatement]]) ->
     )
 
 
+def steps_that_matter(steps: Iterable[Step]) -> tuple[tuple[Step, ...], dict[str, int]]:
+    """The steps with effect and, of each lab, the first `SHOWN_WITHOUT_EFFECT` without.
+
+    Returns:
+        The steps, and by lab how many of its were left out; a lab of which none was is not there.
+    """
+    kept, idle = [], Counter[str]()
+    for step in steps:
+        if step.without_effect:
+            idle[step.lab] += 1
+        if not step.without_effect or idle[step.lab] <= SHOWN_WITHOUT_EFFECT:
+            kept.append(step)
+    return tuple(kept), {lab: n - SHOWN_WITHOUT_EFFECT for lab, n in idle.items() if n > SHOWN_WITHOUT_EFFECT}
+
+
 def timeline(
     versions: Sequence[Logged[Incident]],
     acts: Sequence[Logged[IncidentAction]],
@@ -172,6 +208,7 @@ def timeline(
     *,
     changes: Sequence[StatusChange] = (),
     suspect: Collection[int] = (),
+    reached: Mapping[int, datetime] | None = None,
 ) -> Timeline:
     """Fold an incident's versions and the acts that refer to it, in log order, whatever order they come in.
 
@@ -181,6 +218,7 @@ def timeline(
         now: decides what is overdue and whether the incident has expired, and nothing else.
         changes: see `status_changes`.
         suspect: log indexes of the statements among these that a reported key signed.
+        reached: by the log index of one of these, the latest time that any statement before it in the log gives itself.
 
     Raises:
         ValueError: there is no first version.
@@ -188,7 +226,7 @@ def timeline(
     first = min(versions, key=lambda one: one.index, default=None)
     if first is None or first.statement.version != 1:
         raise ValueError("a timeline begins with an incident's first version")
-    fold = _Fold(first, tuple(protocol.levels) if protocol is not None else (), frozenset(suspect))
+    fold = _Fold(first, tuple(protocol.levels) if protocol is not None else (), frozenset(suspect), reached or {})
     fold.open()
     log: list[Logged[Incident] | Logged[IncidentAction] | StatusChange] = [*versions, *acts, *changes]
     for one in sorted(log, key=lambda one: one.index):
@@ -208,6 +246,7 @@ class _Fold:
     first: Logged[Incident]
     levels: tuple[EscalationLevel, ...]
     suspect: frozenset[int]
+    reached: Mapping[int, datetime]
     closed: bool = False
     level: str | None = None
     since: datetime | None = None
@@ -218,6 +257,7 @@ class _Fold:
     asked: dict[str, dict[str, None]] = field(default_factory=dict)
     patterns: dict[RecordReference, None] = field(default_factory=dict)
     sightings: dict[RecordReference, None] = field(default_factory=dict)
+    counted: Counter[tuple[str, str]] = field(default_factory=Counter)
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -230,15 +270,16 @@ class _Fold:
     def open(self) -> None:
         """Take the first version: its lab has joined, and the first level is in force, or what it may choose alone."""
         statement = self.told
-        self.joined[self.opener] = statement.created
+        logged = self._logged(self.first, statement.created)
+        self.joined[self.opener] = logged
         wished = statement.body.level
         if self.levels:
-            self._bring_in_force(self.levels[0].name, self.opener, statement.created)
+            self._bring_in_force(self.levels[0].name, self.opener, logged)
             if wished is not None and self._rank(wished) > 0:
-                self._ask(wished, self.opener, statement.created)
+                self._ask(wished, self.opener, logged)
         elif wished is not None:
-            self._bring_in_force(wished, self.opener, statement.created)
-        self._add(statement.body.patterns, [])
+            self._bring_in_force(wished, self.opener, logged)
+        self._add(self.opener, statement.body.patterns, [])
         self._step(self.first, OPENING, wished, None, in_force=self.level)
 
     def take(self, one: Logged[Incident] | Logged[IncidentAction] | StatusChange) -> None:
@@ -249,11 +290,13 @@ class _Fold:
         statement = one.statement
         action, level, note = REVISION, None, None
         if isinstance(statement, IncidentAction):
-            action, level, note = statement.body.action.value, statement.body.level, statement.body.note
+            action, note = statement.body.action.value, statement.body.note
+            level = statement.body.level if statement.body.action in NAMES_A_LEVEL else None
         before, moment = self.level, max(statement.created, self.latest)
         try:
             self._check_any(one, moment)
-            late = self._revise(statement) if isinstance(statement, Incident) else self._act(statement, moment)
+            logged = self._logged(one, moment)
+            late = self._revise(statement) if isinstance(statement, Incident) else self._act(statement, logged)
         except _WithoutEffect as reason:
             self._step(one, action, level, note, without_effect=str(reason))
             return
@@ -286,29 +329,39 @@ class _Fold:
         if moment >= self.told.body.valid_until:
             raise _WithoutEffect("the incident had expired")
 
+    def _logged(self, one: Logged[Incident] | Logged[IncidentAction], moment: datetime) -> datetime:
+        """The earliest that it can have been in the log: what came before was refused if it was from the future."""
+        before = self.reached.get(one.index)
+        return moment if before is None else max(moment, before - MAX_CLOCK_SKEW)
+
     def _revise(self, statement: Incident) -> bool:
+        self._check_room(self.opener, statement.body.patterns, [])
+        self._count(self.opener, REVISION, MAX_UPDATES, "revisions")
         self.told = statement
-        self._add(statement.body.patterns, [])
+        self._add(self.opener, statement.body.patterns, [])
         return False
 
-    def _act(self, statement: IncidentAction, moment: datetime) -> bool:
+    def _act(self, statement: IncidentAction, logged: datetime) -> bool:
         lab, body, late = statement.author, statement.body, False
-        if body.action is Act.JOIN:
-            if lab in self.joined:
-                raise _WithoutEffect("the lab had joined before")
-            self.joined[lab] = moment
-        elif lab not in self.joined:
+        if body.action is Act.JOIN and lab in self.joined:
+            raise _WithoutEffect("the lab had joined before")
+        if body.action is not Act.JOIN and lab not in self.joined:
             raise _WithoutEffect("only labs that joined do this, and this one had not")
+        self._check_room(lab, body.patterns, body.sightings)
+        if body.action is Act.JOIN:
+            self.joined[lab] = logged
+        elif body.action is Act.UPDATE:
+            self._count(lab, body.action.value, MAX_UPDATES, "updates")
         elif body.action is Act.ESCALATE:
-            self._escalate(body.level, lab, moment)
+            self._escalate(body.level, lab, logged)
         elif body.action is Act.ACKNOWLEDGE:
-            late = self._acknowledge(body.level, lab, moment)
-        elif body.action is Act.CLOSE:
+            late = self._acknowledge(body.level, lab, logged)
+        else:
             self._close(lab)
-        self._add(body.patterns, body.sightings)
+        self._add(lab, body.patterns, body.sightings)
         return late
 
-    def _escalate(self, level: str | None, lab: str, moment: datetime) -> None:
+    def _escalate(self, level: str | None, lab: str, logged: datetime) -> None:
         if level is None:
             raise _WithoutEffect("it names no level")
         if level == self.level:
@@ -319,9 +372,11 @@ class _Fold:
             raise _WithoutEffect(f"levels never go down, and {self.level!r} was in force")
         if lab in self.asked.get(level, {}):
             raise _WithoutEffect(f"the lab had asked for level {level!r} before")
-        self._ask(level, lab, moment)
+        if not self.levels:
+            self._count(lab, Act.ESCALATE.value, MAX_OWN_LEVELS, "levels")
+        self._ask(level, lab, logged)
 
-    def _acknowledge(self, level: str | None, lab: str, moment: datetime) -> bool:
+    def _acknowledge(self, level: str | None, lab: str, logged: datetime) -> bool:
         if level is None:
             raise _WithoutEffect("it names no level")
         if level != self.level:
@@ -331,7 +386,7 @@ class _Fold:
             raise _WithoutEffect(f"the lab had acknowledged level {level!r} before")
         self.acknowledged.add(lab)
         by = self._due_by(lab)
-        return by is not None and moment > by
+        return by is not None and logged > by
 
     def _close(self, lab: str) -> None:
         if lab != self.opener and self.opener not in self.inactive:
@@ -347,13 +402,13 @@ class _Fold:
     def _approvals(self, level: str) -> int:
         return self.levels[self._rank(level)].approvals if self.levels else 1
 
-    def _ask(self, level: str, lab: str, moment: datetime) -> None:
+    def _ask(self, level: str, lab: str, logged: datetime) -> None:
         self.asked.setdefault(level, {})[lab] = None
         if len(self.asked[level]) >= self._approvals(level):
-            self._bring_in_force(level, lab, moment)
+            self._bring_in_force(level, lab, logged)
 
-    def _bring_in_force(self, level: str, lab: str, moment: datetime) -> None:
-        self.level, self.since, self.acknowledged = level, moment, {lab}
+    def _bring_in_force(self, level: str, lab: str, logged: datetime) -> None:
+        self.level, self.since, self.acknowledged = level, logged, {lab}
         self.past_levels.add(level)
         rank = self._rank(level)
         self.asked = {name: labs for name, labs in self.asked.items() if self._rank(name) > rank}
@@ -365,11 +420,30 @@ class _Fold:
         within = timedelta(minutes=self.levels[self._rank(self.level)].acknowledge_within_minutes)
         return max(self.since, self.joined[lab]) + within
 
-    # -- what comes of it ----------------------------------------------------------------------------------------
+    # -- what one lab may add ------------------------------------------------------------------------------------
 
-    def _add(self, patterns: Iterable[RecordReference], sightings: Iterable[RecordReference]) -> None:
+    def _count(self, lab: str, what: str, most: int, plural: str) -> None:
+        """Count one more of these; nothing may have changed yet."""
+        if self.counted[lab, what] >= most:
+            raise _WithoutEffect(f"of one lab {most} {plural} have effect, and it had made as many")
+        self.counted[lab, what] += 1
+
+    def _check_room(self, lab: str, patterns: Iterable[RecordReference], sightings: Iterable[RecordReference]) -> None:
+        """See that a lab may add these; nothing may have changed yet."""
+        named = (("patterns", patterns, self.patterns), ("sightings", sightings, self.sightings))
+        for what, references, known in named:
+            new = len({one for one in references if one not in known})
+            if self.counted[lab, what] + new > MAX_ADDED:
+                raise _WithoutEffect(f"one lab adds at most {MAX_ADDED} {what}, and with its {new} these would be more")
+
+    def _add(self, lab: str, patterns: Iterable[RecordReference], sightings: Iterable[RecordReference]) -> None:
+        before = len(self.patterns), len(self.sightings)
         self.patterns |= dict.fromkeys(patterns)
         self.sightings |= dict.fromkeys(sightings)
+        self.counted[lab, "patterns"] += len(self.patterns) - before[0]
+        self.counted[lab, "sightings"] += len(self.sightings) - before[1]
+
+    # -- what comes of it ----------------------------------------------------------------------------------------
 
     def _step(
         self,
@@ -383,6 +457,7 @@ class _Fold:
         late: bool = False,
     ) -> None:
         said = one.statement
+        logged = self._logged(one, said.created if without_effect else max(said.created, self.latest))
         sightings = tuple(said.body.sightings) if isinstance(said, IncidentAction) else ()
         patterns = tuple(said.body.patterns)
         self.steps.append(
@@ -397,6 +472,7 @@ class _Fold:
                 patterns,
                 sightings,
                 without_effect,
+                logged,
                 in_force,
                 late,
             )

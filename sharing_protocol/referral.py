@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TypeVar
 
 from sharing_protocol.errors import Unproven
@@ -144,6 +145,9 @@ def case_of(
     if named is not None and protocol is None:
         raise Unproven("incomplete_case", f"the incident's protocol {named.id} version {named.version} is not there")
     changes = ((one.index, one.statement) for one in admitted if isinstance(one.statement, MembershipStatement))
+    reached: dict[int, datetime] = {}
+    for before, one in pairwise(admitted):
+        reached[one.index] = max(before.statement.created, reached.get(before.index, before.statement.created))
     told = timeline(
         versions,
         [one for one in reading.all(IncidentAction) if one.statement.body.incident.id == incident],
@@ -151,6 +155,7 @@ def case_of(
         now,
         changes=status_changes(changes),
         suspect=reading.suspect,
+        reached=reached,
     )
     taken = {step.index for step in told.steps if not step.without_effect}
     return Case(

@@ -11,6 +11,7 @@ import typer
 
 from member_client.cli import output
 from member_client.cli.confirming import confirm
+from member_client.cli.opinion import warn_of_endorsement
 from member_client.cli.output import HomeOption, JsonOption, open_session, say, say_line
 from member_client.cli.publication import (
     LegalBasisOption,
@@ -153,6 +154,9 @@ def decide(
     bring_up_to_date(session, no_sync or not publish_it, as_json)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     prepared = prepare(session, register, ruling.entries, comment, handling) if upheld else []
+    for one in prepared:
+        if one.stored is not None:
+            warn_of_endorsement(session, one.stored)
     if not as_json:
         _show(prepared, number, publish_it)
     published = _publish(session, prepared, yes, as_json) if publish_it else []

@@ -19,9 +19,9 @@ from member_client.cli.confirming import confirm
 from member_client.cli.output import HomeOption, JsonOption, open_session, say_line
 from member_client.decisions import allow_register
 from member_client.decisions.in_effect import remember_enforced
-from member_client.decisions.lab_policy import lab_policy
+from member_client.decisions.lab_policy import lab_policy, rules_at_hand
 from member_client.decisions.model import PREFIX, Action, Decision, State
-from member_client.decisions.presenting import documents, event_document, write_csv, write_json
+from member_client.decisions.presenting import decision_document, documents, event_document, write_csv, write_json
 from member_client.decisions.register import Register, Wanted, check_text
 from member_client.decisions.rules import Rules
 from member_client.detection.findings import written_whole
@@ -204,14 +204,18 @@ def lift(
 ) -> None:
     """End decisions for good. Only matches that begin after this can lead to another decision on the same subject."""
     session = open_session(home)
-    register, now, rules = Register.of(session.home), session.now, lab_policy(session, session.now).rules
+    register, now, rules = Register.of(session.home), session.now, rules_at_hand(session)
     why = check_text(reason, "a reason")
     wanted = Wanted(pattern=pattern, subject=subject, limit=limit)
     chosen = _choose(session, register, decisions or (), wanted, "lift", yes, as_json)
     with register.transaction():
         numbers = chosen.numbers(register, rules, now)
         new = [register.lift(number, getpass.getuser(), why, rules, now) for number in numbers]
-    found = _shown(session, register, numbers)
+    try:
+        found = _shown(session, register, numbers)
+    except InvalidInput as error:  # what was lifted is lifted, whatever is wrong with the policy
+        output.warn(f"they are lifted; left out is what the policy says of them now: {error}")
+        found = [decision_document(register.get(number, rules, now), Action.OBSERVE, ()) for number in numbers]
     if as_json:
         output.print_json(found)
         return

@@ -23,11 +23,20 @@ from member_client.cli.publication import (
 )
 from member_client.errors import InvalidInput
 from member_client.incidents import incident_timeline, incident_timelines
-from member_client.incidents.acting import INCIDENT, Proposal, Wish, propose_act, propose_opening, publish
+from member_client.incidents.acting import (
+    INCIDENT,
+    Proposal,
+    Wish,
+    propose_act,
+    propose_opening,
+    propose_revision,
+    publish,
+)
 from member_client.incidents.presenting import state_in_words, summary_document, timeline_document
 from member_client.patterns.finding import name_of, resolve, short_id
 from member_client.session import Session
-from sharing_protocol.incidents import Due, Step, Timeline
+from sharing_protocol.content import MAX_CLOCK_SKEW
+from sharing_protocol.incidents import Due, Step, Timeline, steps_that_matter
 from sharing_protocol.membership import Membership
 from sharing_protocol.statements import Act
 from sharing_protocol.statements.header import format_timestamp
@@ -83,6 +92,37 @@ def open_incident(
         level=level,
         handling=handling_options(marking, purpose, legal_basis, valid_until),
     )
+    _publish(session, proposal, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@app.command()
+def revise(
+    incident: IncidentArgument,
+    title: Annotated[str, typer.Option(help="In one line.")] = "",
+    description: Annotated[str, typer.Option(help="What is known.")] = "",
+    severity: Annotated[str, typer.Option(help="informational, low, medium, high or critical.")] = "",
+    pattern: Annotated[
+        list[str] | None, typer.Option("--pattern", help="A pattern to name besides; may be repeated.", metavar="ID")
+    ] = None,
+    marking: Annotated[str, typer.Option("--marking", help="TLP marking.")] = "",
+    purpose: Annotated[str, typer.Option("--purpose")] = "",
+    legal_basis: Annotated[str, typer.Option("--legal-basis")] = "",
+    valid_until: Annotated[
+        str, typer.Option("--valid-until", help="The day on which it expires, such as 2027-03-01.", metavar="DAY")
+    ] = "",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    no_sync: NoSyncOption = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the next version of an incident of yours. What is not given stays; protocol and first level always do."""
+    session = open_session(home)
+    bring_up_to_date(session, no_sync or dry_run, as_json)
+    said = {"title": title, "description": description, "severity": severity}
+    changes = {name: text for name, text in said.items() if text}
+    changes |= handling_options(marking, purpose, legal_basis, valid_until)
+    proposal = propose_revision(session, incident, changes, pattern or [])
     _publish(session, proposal, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
@@ -199,14 +239,21 @@ def list_incidents(
 
 
 @app.command()
-def show(incident: IncidentArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show an incident's timeline, its level, and who has still to acknowledge it by when."""
+def show(
+    incident: IncidentArgument,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also every act without effect, of which each lab's first are shown.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an incident's timeline, its level, and who has still to acknowledge it by when. --json always has all."""
     session = open_session(home)
     found = incident_timeline(session, resolve(session.store, incident, INCIDENT)[-1].id, session.now)
     if as_json:
         output.print_json(timeline_document(found, session.membership))
     else:
-        _say_timeline(found, session.membership)
+        _say_timeline(found, session.membership, everything)
 
 
 for command in (incident_hooks.notify, incident_hooks.deliveries, incident_hooks.hooks):
@@ -239,15 +286,18 @@ def _publish(session: Session, proposal: Proposal, *, dry_run: bool, yes: bool, 
         say_published("", published, session)
 
 
-def _say_timeline(found: Timeline, membership: Membership) -> None:
+def _say_timeline(found: Timeline, membership: Membership, everything: bool) -> None:
     say(f"{found.id}: {found.title}", "bold")
     level = f"level {found.level!r}" if found.level is not None else "no level"
     say(f"  {state_in_words(found)}, {level}, severity {found.severity}, TLP:{found.marking}")
     say(f"  labs: {', '.join(name_of(lab, membership) for lab in found.labs)}")
     say(f"  patterns: {len(found.patterns)}; sightings: {len(found.sightings)}")
     say(f"  expires {format_timestamp(found.valid_until)}")
-    for step in found.steps:
+    steps, left_out = (found.steps, {}) if everything else steps_that_matter(found.steps)
+    for step in steps:
         _say_step(step, membership)
+    for lab, count in left_out.items():
+        say(f"{count} further acts by {name_of(lab, membership)} left out: they are without effect; --all shows them")
     for asked in found.asked:
         names = ", ".join(name_of(lab, membership) for lab in asked.labs)
         say(f"asked for level {asked.level!r}: {names} ({len(asked.labs)} of {asked.approvals} labs)")
@@ -256,7 +306,9 @@ def _say_timeline(found: Timeline, membership: Membership) -> None:
 
 def _say_step(step: Step, membership: Membership) -> None:
     level = f" {step.level!r}" if step.level is not None else ""
-    line = f"{step.index:>6}  {_moment(step.created)}  {name_of(step.lab, membership)}: {step.action}{level}"
+    line = f"{step.index:>6}  {_moment(step.logged)}  {name_of(step.lab, membership)}: {step.action}{level}"
+    if step.logged - step.created >= MAX_CLOCK_SKEW:
+        line += f" (dated {_moment(step.created)}, but the log was past that)"
     if step.without_effect:
         say(f"{line} (without effect: {step.without_effect})", "dim")
     else:

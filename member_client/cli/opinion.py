@@ -37,6 +37,7 @@ from member_client.sync.store import StoredVersion
 from sharing_protocol.feedback import Feedback, as_wire
 from sharing_protocol.membership import Membership
 from sharing_protocol.statements import Opinion
+from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.statements.opinions import MAX_REVIEWED, Verdict
 
 app = typer.Typer(help="Say what you find of other labs' patterns, and see what others find.", no_args_is_help=True)
@@ -85,12 +86,8 @@ def give(
     chosen = choose(resolve(session.store, pattern), version)
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     said = {"verdict": verdict.value, "measured": measured, "comment": comment or None}
-    if verdict is Verdict.FALSE_POSITIVE and voices.own_voice(session, "endorsement", chosen) is not None:
-        which = f"{short_id(chosen.id)} --version {chosen.version}"
-        output.warn(
-            "your lab endorses this very version: take that back too, with "
-            f"`stillwatch endorse {which} --withdraw --reason …`"
-        )
+    if verdict is Verdict.FALSE_POSITIVE:
+        warn_of_endorsement(session, chosen)
     _publish(session, "opinion", chosen, voices.voice_body(session, chosen, said, handling), dry_run, yes, as_json)
 
 
@@ -132,8 +129,14 @@ def endorse(
     pattern: IdArgument,
     measured: Annotated[
         Path | None,
-        typer.Option(help="What `pattern backtest PATTERN --json` printed on your own logs.", show_default=False),
+        typer.Option(
+            help="What `pattern backtest PATTERN --json` printed on your own logs; by default the newest backtest of "
+            "this version that the home keeps.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
+    unmeasured: Annotated[bool, typer.Option("--unmeasured", help="Say nothing of what was measured.")] = False,
     comment: CommentOption = "",
     take_back: Annotated[bool, typer.Option("--withdraw", help="Take the endorsement back, for good.")] = False,
     reason: Annotated[str, typer.Option(help="Why it is taken back, for every lab to read.")] = "",
@@ -150,8 +153,11 @@ def endorse(
 ) -> None:
     """Stand for another lab's pattern version that you tested on your own traffic.
 
-    It counts for this very version. A second time revises the first. What will be published is shown first, whole.
+    It counts for this very version. A second time revises the first. `pattern backtest` of a record keeps what it
+    measured in the home; that is published with it. What will be published is shown first, whole.
     """
+    if unmeasured and measured is not None:
+        raise InvalidInput("--measured and --unmeasured say opposite things", "give one of them")
     handling = handling_options(marking, purpose, legal_basis, valid_until)
     if take_back:
         if not reason:
@@ -161,7 +167,8 @@ def endorse(
     session = open_session(home)
     bring_up_to_date(session, no_sync or dry_run, as_json)
     chosen = choose(resolve(session.store, pattern), version)
-    said = {"measured": _backtested(measured, chosen) if measured else None, "comment": comment or None}
+    block = None if unmeasured else _backtested(measured, chosen) if measured else _kept(session, chosen, as_json)
+    said = {"measured": block, "comment": comment or None}
     body = voices.voice_body(session, chosen, said, handling)
     _publish(session, "endorsement", chosen, body, dry_run, yes, as_json)
 
@@ -207,6 +214,16 @@ def pattern_feedback(
             # Further lines are indented: none of them may look like what another lab said.
             comment = one.statement.body.comment.replace("\n", "\n  ")
             say(f"{membership.name_of(one.version.author)}: {comment}")
+
+
+def warn_of_endorsement(session: Session, disputed: StoredVersion) -> None:
+    """Say so if this lab endorses the very version that it is about to dispute."""
+    if voices.own_voice(session, "endorsement", disputed) is not None:
+        which = f"{short_id(disputed.id)} --version {disputed.version}"
+        output.warn(
+            "your lab endorses this very version: take that back too, with "
+            f"`stillwatch endorse {which} --withdraw --reason …`"
+        )
 
 
 def _opinion_table(found: list[StoredVoice], membership: Membership) -> None:
@@ -263,6 +280,22 @@ def _backtested(file: Path, pattern: StoredVersion) -> dict[str, Any]:
         raise InvalidInput(f"the backtest in {file} measured nothing", "name logs that have the pattern's fields")
     measured: dict[str, Any] = document["measured"]
     return measured
+
+
+def _kept(session: Session, pattern: StoredVersion, as_json: bool) -> dict[str, Any] | None:
+    """The `measured` block of the newest backtest of this very version that the home keeps, and says which; or None."""
+    from member_client.lifecycle.backtests import kept_backtest
+
+    kept = kept_backtest(session, pattern.entry)
+    if kept is None or not kept.measured:
+        what = "no backtest of this version is kept here" if kept is None else "the backtest kept here has no measures"
+        hint = f"run `stillwatch pattern backtest {short_id(pattern.id)} --version {pattern.version}` first"
+        output.warn(f"{what}: this endorsement says nothing of what was measured; {hint} to say it")
+        return None
+    if not as_json:
+        say(f"measured: as the backtest of {format_timestamp(kept.at)} that is kept here; --unmeasured leaves it out")
+    block: dict[str, Any] = json.loads(kept.measured)
+    return block
 
 
 def _publish(

@@ -76,11 +76,14 @@ def build(
     witnesses = telling.cosigned_by_others
     if not as_json:
         _say_witnesses([telling.name(one) for one in witnesses], no_sync)
+        for line in telling.left_out:
+            say(line, "yellow")
     document: dict[str, Any] = {
         "incident": found,
         "criteria": version.id,
         "findings": _findings(telling.findings),
         "cosigned_by": witnesses,
+        "left_out": telling.manifest.left_out,
     }
     if dry_run:
         _report(document | {"built": False}, as_json, "Nothing was built.")

@@ -172,7 +172,10 @@ def undo(
 
 @app.command()
 def report(file: PlanArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Say what became of a plan, account by account, as Markdown."""
+    """Say what became of a plan, account by account, as Markdown.
+
+    Whose decision no longer blocks takes the policy; while that cannot be read, this part is left out, and says so.
+    """
     session, found = open_session(home), read_plan(file)
     lines = read_journal(session.home)
     owed = _to_give_back(session, lines)
@@ -187,13 +190,17 @@ def list_plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the plans that were run, and how many accounts are shut out although their decision no longer blocks."""
     session = open_session(home)
     lines = read_journal(session.home)
-    plans = plans_in_short(lines, _to_give_back(session, lines))
+    owed = _to_give_back(session, lines)
+    plans = plans_in_short(lines, owed)
     if as_json:
         output.print_json([asdict(one) for one in plans])
         return
     output.table(
         ("plan", "begun", "access ended", "to give back"),
-        [(one.id, one.begun, f"{one.ended:,}", f"{one.to_give_back:,}") for one in plans],
+        [
+            (one.id, one.begun, f"{one.ended:,}", "not known" if one.to_give_back is None else f"{one.to_give_back:,}")
+            for one in plans
+        ],
     )
     if any(one.to_give_back for one in plans):
         warn(
@@ -202,9 +209,14 @@ def list_plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
         )
 
 
-def _to_give_back(session: Session, lines: list[Line]) -> list[ToGiveBack]:
-    with _decided(session) as decided:
-        return to_give_back(lines, decided.at_one_moment())
+def _to_give_back(session: Session, lines: list[Line]) -> list[ToGiveBack] | None:
+    """Who is shut out without reason; None, with a warning, while the policy that says so cannot be read."""
+    try:
+        with _decided(session) as decided:
+            return to_give_back(lines, decided.at_one_moment())
+    except InvalidInput as error:
+        warn(f"left out is to whom access is to be given back, which takes the policy: {error}")
+        return None
 
 
 @contextmanager

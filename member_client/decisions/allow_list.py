@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -75,6 +75,16 @@ class AllowList:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def spelled_out(self) -> Iterator[Allowed]:
+        """The entries; then each once more for every account that it covers as detections told, as if it named that.
+
+        A gateway that sends no address, or no organisation, then knows these accounts too.
+        """
+        yield from self._entries
+        for account, found in self._remembered.items():
+            for entry in found:
+                yield replace(entry, kind=AllowKind.ACCOUNT, id=account)
 
     def covers(self, now: datetime, account: str = "", organisation: str = "", address: str = "") -> Allowed | None:
         """The entry that covers a request of this account, organisation or client address; None if none does.

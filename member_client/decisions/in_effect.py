@@ -14,7 +14,7 @@ from operator import attrgetter
 from sqlite3 import Row
 
 from member_client.decisions import allow_register
-from member_client.decisions.allow_list import AllowList
+from member_client.decisions.allow_list import Allowed, AllowList
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.lab_policy import LabPolicy, lab_policy
 from member_client.decisions.model import ACTIONS, Action, Decision, State, Subject, SubjectKind, from_seconds, shown_id
@@ -83,14 +83,15 @@ class Snapshot:
         generation: another one whenever anything that decides what is in effect has changed.
         rows: read once, by account and organisation. Of one subject there may be several: a weaker one that lasts
             longer or acts on other models. The strongest comes last.
-        allowed: the entries that hold now, each with its expiry; they win over every row.
+        allowed: the entries that hold now, each with its expiry, and the accounts that they cover as detections told;
+            they win over every row.
     """
 
     as_of: datetime
     synced: datetime
     generation: str
     rows: Iterator[Effective]
-    allowed: AllowList
+    allowed: tuple[Allowed, ...]
     policy: GateRule
 
 
@@ -123,7 +124,7 @@ def snapshot(session: Session, now: datetime, policy: LabPolicy | None = None) -
         finally:
             register.close()
 
-    return Snapshot(now, synced, digest, rows(), allowed, policy.gate)
+    return Snapshot(now, synced, digest, rows(), tuple(allowed.spelled_out()), policy.gate)
 
 
 def effects(register: Register, policy: LabPolicy, allowed: AllowList, now: datetime) -> Iterator[Effective]:

@@ -9,8 +9,9 @@ from datetime import datetime
 from member_client.decisions.model import Action
 from member_client.decisions.register import outcomes_of
 from member_client.decisions.rules import Rules
+from member_client.errors import InvalidInput
 from member_client.lifecycle import Change, Policy, Standing, advance, read_policy, standings
-from member_client.lifecycle.policy import GateRule
+from member_client.lifecycle.policy import BUILT_IN, GateRule
 from member_client.session import Session
 from sharing_protocol.statements.handling import Severity
 
@@ -41,6 +42,17 @@ def lab_policy(session: Session, now: datetime, policy: Policy | None = None) ->
     policy = policy or read_policy(session.home)
     found = standings(session, policy, now, outcomes=outcomes_of(session))
     return LabPolicy(rules_of(policy), found, policy.settings.gate)
+
+
+def rules_at_hand(session: Session) -> Rules:
+    """The rules of policy.toml, or those of the built-in policy while it cannot be read: for what only ends something.
+
+    Whoever has to take a block back does not wait until somebody has mended a file.
+    """
+    try:
+        return rules_of(read_policy(session.home))
+    except InvalidInput:
+        return rules_of(BUILT_IN)
 
 
 def climb(session: Session, now: datetime) -> list[Change]:

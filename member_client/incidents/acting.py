@@ -10,13 +10,14 @@ from member_client.errors import InvalidInput
 from member_client.incidents.reading import Story, find_protocol, read_story
 from member_client.patterns.finding import resolve
 from member_client.patterns.outbox import deliver
-from member_client.patterns.submission import YEAR, as_record, author_of
-from member_client.publishing import Published, check_draft, draft, first_version
+from member_client.patterns.submission import YEAR, as_record, author_of, own_newest
+from member_client.publishing import Published, check_draft, draft, first_version, next_version
 from member_client.session import Session
 from member_client.sync.store import StoredVersion, state_of
-from sharing_protocol.incidents import Timeline
+from sharing_protocol.incidents import NAMES_A_LEVEL, Timeline
 from sharing_protocol.statements import (
     Act,
+    Incident,
     IncidentAction,
     PlaybookBody,
     PlaybookKind,
@@ -36,11 +37,13 @@ class Proposal:
         kind: its statement type.
         body: as it would be published.
         consequences: what it would do besides what it says, in words.
+        revises: id of the record of which it is the next version, "" for a new record.
     """
 
     kind: str
     body: Mapping[str, Any]
     consequences: tuple[str, ...] = ()
+    revises: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Wish:
     """What a lab wants to do about an incident.
 
     Attributes:
+        level: of `escalate` and `acknowledge` only.
         patterns, sightings: ids, or beginnings of them.
         handling: marking, purpose, legal_basis, valid_until; what is missing comes from the incident.
     """
@@ -99,6 +103,36 @@ def propose_opening(
     return Proposal(INCIDENT, body, consequences)
 
 
+def propose_revision(session: Session, incident: str, changes: Mapping[str, str], patterns: Sequence[str]) -> Proposal:
+    """The next version of an incident of our own: told better, or for longer.
+
+    Its protocol and the level at which it began stay: those of the first version hold, whatever a later one says.
+
+    Args:
+        incident: its id, or the beginning of it.
+        changes: title, description, severity, marking, purpose, legal_basis, valid_until; what is missing stays.
+        patterns: ids of patterns to name besides, or beginnings of them.
+
+    Raises:
+        InvalidInput: it is another lab's; nothing would change; or it would have no effect.
+    """
+    newest = own_newest(session, incident, INCIDENT)
+    story = read_story(session, newest.id)
+    before = story.in_effect(session.now)
+    old = before.statement.body.model_dump(mode="json")
+    named = [_reference(resolve(session.store, text)[-1]) for text in patterns]
+    body = {**old, **changes, "patterns": [*old["patterns"], *(one for one in named if one not in old["patterns"])]}
+    changed = [name for name in body if body[name] != old[name]]
+    # A version by a reported key has no effect: what was told before it can be told anew.
+    if not changed and before.index == newest.index:
+        raise InvalidInput(f"{newest.id} says all that already", "say what is to change: --title, --description, …")
+    statement = _draft(session, INCIDENT, body, newest.id)
+    if not isinstance(statement, Incident):
+        raise InvalidInput(f"{statement.type} is not an incident")
+    _foreseen(story, statement, session)
+    return Proposal(INCIDENT, body, (f"it changes {', '.join(changed) or 'nothing'}",), newest.id)
+
+
 def propose_act(session: Session, incident: str, wish: Wish) -> Proposal:
     """An act on an incident, and what comes of it as far as this home has followed the log.
 
@@ -108,6 +142,10 @@ def propose_act(session: Session, incident: str, wish: Wish) -> Proposal:
     Raises:
         InvalidInput: there is no such incident, something is wrong with the act, or it would have no effect.
     """
+    if wish.level is not None and wish.act not in NAMES_A_LEVEL:
+        raise InvalidInput(
+            f"a level means nothing to `{wish.act.value}`", "leave it out; `stillwatch incident escalate` asks for one"
+        )
     story = read_story(session, resolve(session.store, incident, INCIDENT)[-1].id)
     first = story.versions[0]
     told = story.versions[-1].statement.body
@@ -134,22 +172,32 @@ def publish(session: Session, proposal: Proposal) -> Published:
     Raises:
         ClientError: see `outbox.deliver`.
     """
-    said = (f"{name}={value}" for name, value in proposal.body.items() if name != "valid_until")
-    return deliver(session, (proposal.kind, *said), lambda: _draft(session, proposal.kind, dict(proposal.body)))
+    kind, body, revises = proposal.kind, dict(proposal.body), proposal.revises
+    # How long a new record is valid counts from now, and is no part of the wish; of a revision it may be all of it.
+    intent = [f"{name}={value}" for name, value in body.items() if revises or name != "valid_until"]
+    if head := session.store.head(revises):
+        intent.append(f"after {head.entry}")
+    return deliver(session, (kind, *intent), lambda: _draft(session, kind, body, revises))
 
 
-def _draft(session: Session, kind: str, body: dict[str, Any]) -> RecordStatement:
-    header = first_version(session, kind.replace("_", "-"), author_of(session), session.now)
+def _draft(session: Session, kind: str, body: dict[str, Any], revises: str = "") -> RecordStatement:
+    author, now = author_of(session), session.now
+    if revises:
+        header = next_version(session, revises, author, now)
+    else:
+        header = first_version(session, kind.replace("_", "-"), author, now)
     statement = as_record(draft(header, kind, body))
     check_draft(statement, session.now)
     return statement
 
 
-def _foreseen(story: Story, statement: IncidentAction, session: Session) -> tuple[str, ...]:
+def _foreseen(story: Story, statement: Incident | IncidentAction, session: Session) -> tuple[str, ...]:
     after = story.timeline(session.now, statement)
     step = after.steps[-1]
     if step.without_effect:
         raise InvalidInput(f"this would have no effect: {step.without_effect}", _mend(step.without_effect, after))
+    if isinstance(statement, Incident):
+        return ()
     if step.in_force is not None:
         return (f"level {step.in_force!r} would be in force",)
     for asked in after.asked:

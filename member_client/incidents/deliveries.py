@@ -8,7 +8,7 @@ ends the process, nothing is lost; what was sent and not written down is sent ag
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ MAX_WAITING = 1000
 """Waiting deliveries of one hook. What finds no room is not lost: the log has it, and a later run writes it down."""
 MAX_ERROR_CHARACTERS = 200
 WAITING, DELIVERED, GIVEN_UP = "waiting", "delivered", "given up"
+IN_DIGEST = "in a digest"
+"""Of an event that is not told by itself, but counted in a delivery of its own."""
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -38,14 +40,14 @@ CREATE TABLE looked (only INTEGER PRIMARY KEY CHECK (only = 1), cursor INTEGER N
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event by one hook.
+    """One event, or a digest of some, by one hook.
 
     Attributes:
         key: the idempotency key of all its tries.
         index: of the log entry that it is about.
-        document: the JSON that is sent; "" once it has arrived.
+        document: the JSON that is sent; "" once it has arrived, and for what is in a digest.
         queued, next_try, ended: POSIX seconds; `ended` is None while it waits.
-        error: why the last try failed, or what was not well with the one that succeeded.
+        error: why the last try failed, or what was not well with the one that succeeded; or the digest's key.
     """
 
     event: str
@@ -125,28 +127,34 @@ class Deliveries:
         row = self._database.execute("SELECT cursor, hooks, again FROM looked").fetchone()
         return Looked(*row) if row else None
 
-    def add(self, found: Iterable[Delivery], looked: Looked) -> int:
-        """Write down what was found in one transaction; what is there stays as it is. Gives how many are new.
+    def add(self, found: Iterable[Sequence[Delivery]], looked: Looked) -> int:
+        """Write down what was found in one transaction; what is there stays as it is. Gives how many are to be told.
 
         If some hook has no room for one of its own, it is looked for them again next time.
+
+        Args:
+            found: a delivery each, followed by those that are told in it: all of them are written down, or none.
         """
         full = False
         added = 0
         with closing(self._database.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             room = self._room()
-            for one in found:
-                if self._knows(one):
+            for one, *in_it in found:
+                if self.knows(one.event, one.hook):
                     continue
                 if room.get(one.hook, MAX_WAITING) <= 0:
                     full = True
                     continue
                 room[one.hook] = room.get(one.hook, MAX_WAITING) - 1
-                cursor.execute(
+                cursor.executemany(
                     "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        *(one.event, one.hook, one.key, one.kind, one.incident, one.index, one.document, one.queued),
-                        *(one.state, one.tries, one.next_try, one.error, one.ended),
+                        (
+                            *(new.event, new.hook, new.key, new.kind, new.incident, new.index, new.document),
+                            *(new.queued, new.state, new.tries, new.next_try, new.error, new.ended),
+                        )
+                        for new in (one, *in_it)
                     ),
                 )
                 added += 1
@@ -156,8 +164,9 @@ class Deliveries:
             cursor.execute("COMMIT")
         return added
 
-    def _knows(self, one: Delivery) -> bool:
-        row = self._database.execute("SELECT 1 FROM deliveries WHERE event = ? AND hook = ?", (one.event, one.hook))
+    def knows(self, event: str, hook: str) -> bool:
+        """Whether it is written down that a hook is told of an event, or was."""
+        row = self._database.execute("SELECT 1 FROM deliveries WHERE event = ? AND hook = ?", (event, hook))
         return row.fetchone() is not None
 
     def _room(self) -> dict[str, int]:
@@ -194,7 +203,7 @@ class Deliveries:
         """Make everything that did not arrive due now, also what was given up. Gives how many."""
         return self._database.execute(
             "UPDATE deliveries SET state = 'waiting', next_try = ?, queued = ?, ended = NULL "
-            "WHERE state <> 'delivered'",
+            "WHERE state IN ('waiting', 'given up')",
             (now, now),
         ).rowcount
 

@@ -11,16 +11,26 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from member_client.errors import InvalidInput
 from member_client.home import Home
-from member_client.incidents.deliveries import Deliveries, Delivery, Looked
-from member_client.incidents.events import EventKind, delivery_key, event_document, events_of
+from member_client.incidents.deliveries import IN_DIGEST, Deliveries, Delivery, Looked
+from member_client.incidents.events import (
+    DIGEST,
+    Event,
+    EventKind,
+    delivery_key,
+    digest_document,
+    digest_id,
+    event_document,
+    events_of,
+)
 from member_client.incidents.hooks import Hooks, Mailbox, Webhook, read_hooks
 from member_client.incidents.reading import incident_timelines
 from member_client.incidents.sending import (
@@ -37,6 +47,9 @@ from sharing_protocol.keys import PrivateKey
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 3600.0
 GIVEN_UP_AFTER_SECONDS = 3 * 86400.0
+TOLD_SINGLY = 5
+"""New events by one lab that a hook is told one by one in a run; of more it gets a digest. So no lab can ring another's
+pager a thousand times by what it writes."""
 TRIES_A_RUN = 100
 """By one hook; the rest is told by the next run."""
 PATIENCE = 2
@@ -128,21 +141,42 @@ def _look(session: Session, hooks: Hooks, outbox: Deliveries) -> int:
 
 def _deliveries(
     session: Session, hooks: Hooks, outbox: Deliveries, timelines: Sequence[Timeline], now: float
-) -> Iterator[Delivery]:
+) -> Iterator[list[Delivery]]:
+    """What is new for each hook: a delivery each, followed by those that are told in it."""
     names = {member.id: member.name for member in session.membership.members.values()}
-    since = {hook.name: outbox.since(hook.name, session.store.cursor) for hook in hooks.hooks}
-    for timeline in timelines:
-        for event in events_of(timeline):
-            for hook in hooks.hooks:
-                # What happened before there was the hook is history; what is overdue is so now.
-                is_past = event.index < since[hook.name] and event.kind is not EventKind.OVERDUE
-                if is_past or not hook.wants(event):
-                    continue
-                key = delivery_key(event, hook.name)
+    happened = [(event, timeline) for timeline in timelines for event in events_of(timeline)]
+    happened.sort(key=lambda one: one[0].index)
+    for hook in hooks.hooks:
+        since = outbox.since(hook.name, session.store.cursor)
+        by_lab: dict[str, list[tuple[Event, Timeline]]] = defaultdict(list)
+        for event, timeline in happened:
+            # What happened before there was the hook is history; what is overdue is so now.
+            is_past = event.index < since and event.kind is not EventKind.OVERDUE
+            if not is_past and hook.wants(event) and not outbox.knows(event.id, hook.name):
+                by_lab[event.lab].append((event, timeline))
+        for new in by_lab.values():
+            for event, timeline in new[:TOLD_SINGLY]:
+                key = delivery_key(event.id, hook.name)
                 document = json.dumps(event_document(event, timeline, names, key), ensure_ascii=False)
-                yield Delivery(
-                    event.id, hook.name, key, event.kind.value, timeline.id, event.index, document, now, next_try=now
-                )
+                yield [replace(_unsent(event, timeline, hook.name, now), document=document)]
+            if more := new[TOLD_SINGLY:]:
+                yield _digest(more, hook.name, names, now)
+
+
+def _digest(more: Sequence[tuple[Event, Timeline]], hook: str, names: dict[str, str], now: float) -> list[Delivery]:
+    """One delivery for all of these, and these."""
+    event, timeline = more[-1]
+    told = digest_id([one for one, _ in more])
+    key = delivery_key(told, hook)
+    document = json.dumps(digest_document(more, names, key), ensure_ascii=False)
+    whole = replace(_unsent(event, timeline, hook, now), event=told, key=key, kind=DIGEST, document=document)
+    in_it = (_unsent(one, about, hook, now) for one, about in more)
+    return [whole, *(replace(one, state=IN_DIGEST, error=f"told in {key}", ended=now) for one in in_it)]
+
+
+def _unsent(event: Event, timeline: Timeline, hook: str, now: float) -> Delivery:
+    key = delivery_key(event.id, hook)
+    return Delivery(event.id, hook, key, event.kind.value, timeline.id, event.index, "", now, next_try=now)
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------

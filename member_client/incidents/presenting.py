@@ -51,6 +51,7 @@ def _step(step: Step, membership: Membership) -> dict[str, Any]:
         "index": step.index,
         "entry": step.entry,
         "created": format_timestamp(step.created),
+        "logged": format_timestamp(step.logged),
         "lab": _lab(step.lab, membership),
         "action": step.action,
         "level": step.level,

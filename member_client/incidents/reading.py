@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from member_client.errors import InvalidInput
@@ -12,6 +12,7 @@ from member_client.session import Session
 from member_client.sync.store import Store, StoredVersion, why_suspect
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
+from sharing_protocol.content import MAX_CLOCK_SKEW
 from sharing_protocol.incidents import Logged, StatusChange, Timeline, status_changes, timeline
 from sharing_protocol.statements import (
     Incident,
@@ -22,11 +23,14 @@ from sharing_protocol.statements import (
     RecordReference,
     RecordStatement,
 )
+from sharing_protocol.statements.header import parse_timestamp
 
 _Record = TypeVar("_Record", bound=RecordStatement)
 
 NOT_LOGGED = 2**62
 """Index of what is not in the log yet: after everything that is."""
+_LOOK_BACK = 256
+"""Entries before an incident that are asked for the time that its opening cannot have come before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +42,28 @@ class Story:
     protocol: PlaybookBody | None
     changes: tuple[StatusChange, ...]
     suspect: frozenset[int]
+    reached: Mapping[int, datetime]
 
     @property
     def first(self) -> Incident:
         """The incident's first version."""
         return self.versions[0].statement
 
-    def timeline(self, now: datetime, draft: IncidentAction | None = None) -> Timeline:
-        """The timeline, as it is or as it would be if this act were the log's next."""
-        acts = self.acts if draft is None else (*self.acts, Logged(NOT_LOGGED, "", draft))
-        return timeline(self.versions, acts, self.protocol, now, changes=self.changes, suspect=self.suspect)
+    def in_effect(self, now: datetime) -> Logged[Incident]:
+        """The newest version that has effect."""
+        taken = {step.index for step in self.timeline(now).steps if not step.without_effect}
+        return next(one for one in reversed(self.versions) if one.index in taken)
+
+    def timeline(self, now: datetime, draft: Incident | IncidentAction | None = None) -> Timeline:
+        """The timeline, as it is or as it would be if this act or version were the log's next."""
+        versions, acts = list(self.versions), list(self.acts)
+        if isinstance(draft, Incident):
+            versions.append(Logged(NOT_LOGGED, "", draft))
+        elif draft is not None:
+            acts.append(Logged(NOT_LOGGED, "", draft))
+        return timeline(
+            versions, acts, self.protocol, now, changes=self.changes, suspect=self.suspect, reached=self.reached
+        )
 
 
 def incident_timeline(session: Session, incident_id: str, now: datetime) -> Timeline:
@@ -99,7 +115,26 @@ def _story(session: Session, incident_id: str, changes: tuple[StatusChange, ...]
         protocol=find_protocol(store, named) if named is not None else None,
         changes=changes,
         suspect=frozenset(one.index for one in (*versions, *acts) if why_suspect(one, membership)),
+        reached=_reached(store, sorted(one.index for one in (*versions, *acts))),
     )
+
+
+def _reached(store: Store, indexes: Sequence[int]) -> dict[int, datetime]:
+    """By index, the latest time that a record before it in the log gives itself.
+
+    What is dated after the checkpoint that this home believes was let in by a hub that lies, and moves nothing: it
+    would excuse whoever is late for as long as it likes.
+    """
+    trusted = store.trusted()
+    if trusted is None:
+        return {}
+    until = datetime.fromtimestamp(trusted.timestamp, UTC) + MAX_CLOCK_SKEW
+    found, latest, start = {}, "", max(indexes[0] - _LOOK_BACK, 0)
+    for index in indexes:
+        latest, start = max(latest, store.latest_created(start, index, until)), index
+        if latest:
+            found[index] = parse_timestamp(latest)
+    return found
 
 
 def _changes(store: Store) -> tuple[StatusChange, ...]:

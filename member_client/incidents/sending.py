@@ -25,6 +25,7 @@ import httpx
 from member_client.calling_out import Watch, cut_off
 from member_client.errors import InvalidInput
 from member_client.incidents.deliveries import Delivery
+from member_client.incidents.events import DIGEST
 from member_client.incidents.hooks import Mailbox, Webhook
 from sharing_protocol.keys import Signer
 from sharing_protocol.request_signing import sign_request
@@ -235,6 +236,20 @@ class _BoundedOverTls(_Bounded, smtplib.SMTP_SSL):
 def _message(hook: Mailbox, delivery: Delivery, now: float) -> EmailMessage:
     """The mail of a delivery; its Message-ID is the idempotency key."""
     told = json.loads(delivery.document)
+    subject, content = _digest_in_words(told) if told["event"] == DIGEST else _event_in_words(told)
+    message = EmailMessage()
+    message["From"], message["To"] = hook.sender, ", ".join(hook.to)
+    # EmailMessage decodes encoded words (RFC 2047) in what it is given, and so a title could bring line breaks with it.
+    message["Subject"] = f"[stillwatch] {subject}".replace("=?", "= ?")
+    message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
+    message["Message-ID"] = f"<{delivery.key}@{hook.sender.partition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(content)
+    return message
+
+
+def _event_in_words(told: dict[str, Any]) -> tuple[str, str]:
+    """Subject and content."""
     incident = told["incident"]
     what = {
         "opened": "opened",
@@ -242,14 +257,7 @@ def _message(hook: Mailbox, delivery: Delivery, now: float) -> EmailMessage:
         "overdue": f"{told['lab']['name']} has not acknowledged level {told['level']!r}",
         "closed": "closed",
     }[told["event"]]
-    message = EmailMessage()
-    message["From"], message["To"] = hook.sender, ", ".join(hook.to)
-    # EmailMessage decodes encoded words (RFC 2047) in what it is given, and so a title could bring line breaks with it.
-    message["Subject"] = f"[stillwatch] {incident['title']}: {what}".replace("=?", "= ?")
-    message["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
-    message["Message-ID"] = f"<{delivery.key}@{hook.sender.partition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(
+    content = (
         f"{incident['title']}\n\n"
         f"What happened:  {what}\n"
         f"By or whose:    {told['lab']['name']}\n"
@@ -260,4 +268,22 @@ def _message(hook: Mailbox, delivery: Delivery, now: float) -> EmailMessage:
         f"Marking:        TLP:{incident['marking'].upper()}\n\n"
         f"More:           stillwatch incident show {incident['id']}\n"
     )
-    return message
+    return f"{incident['title']}: {what}", content
+
+
+def _digest_in_words(told: dict[str, Any]) -> tuple[str, str]:
+    """Subject and content."""
+    lab, count = told["lab"]["name"], sum(told["counts"].values())
+    lines = [
+        f"{one['index']:>6}  {one['event']}{f' {level!r}' if (level := one['level']) else ''}: "
+        f"{one['incident']['title']} (TLP:{one['incident']['marking'].upper()}, {one['incident']['id']})"
+        for one in told["newest"]
+    ]
+    counts = ", ".join(f"{number} {kind}" for kind, number in told["counts"].items())
+    content = (
+        f"{count} further events by {lab}, or that it owes, in one message: {counts}.\n\n"
+        f"The newest {len(lines)}:\n"
+        + "".join(f"{line}\n" for line in lines)
+        + "\nMore:           stillwatch incident list, and stillwatch incident deliveries\n"
+    )
+    return f"{count} further events by {lab}", content

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from member_client.backtest.backtesting import Backtest
+from member_client.backtest.measured import measured
 from member_client.lifecycle.facts import KeptBacktest
 from member_client.lifecycle.reviewing import opened
 from member_client.session import Session
@@ -23,6 +25,7 @@ def kept_of(entry: str, now: datetime, result: Backtest) -> KeptBacktest:
         legitimate=None if wrong is None else wrong.seen,
         wrong=None if wrong is None else wrong.flagged,
         could_match=not result.hopeless,
+        measured=json.dumps(measured(result)) if result.events and not result.hopeless else "",
     )
 
 
@@ -34,3 +37,15 @@ def keep_backtest(session: Session, kept: KeptBacktest) -> None:
     """
     with opened(session) as store, store.transaction():
         store.keep_backtest(kept)
+
+
+def kept_backtest(session: Session, entry: str) -> KeptBacktest | None:
+    """The newest backtest of a pattern version that is kept in the home, None for none.
+
+    Raises:
+        InvalidInput: the home or its lifecycle.sqlite is not usable.
+    """
+    if not session.home.lifecycle.exists():
+        return None
+    with opened(session) as store:
+        return store.backtests().get(entry)

@@ -22,6 +22,8 @@ class KeptBacktest:
         legitimate, wrong: accounts known as legitimate that sent requests, and of these such as were flagged; both
             None if the lab named none.
         could_match: whether the logs had any of the fields that the pattern reads.
+        measured: the `measured` block of an endorsement as JSON; "" if nothing was measured, or an earlier version of
+            this program kept it.
     """
 
     entry: str
@@ -33,6 +35,7 @@ class KeptBacktest:
     legitimate: int | None
     wrong: int | None
     could_match: bool
+    measured: str = ""
 
     @property
     def rate(self) -> float | None:

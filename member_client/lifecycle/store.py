@@ -26,7 +26,7 @@ from member_client.lifecycle.standing import Change, Stage
 from member_client.sqlite_transaction import transaction
 from sharing_protocol.statements.header import format_timestamp, parse_timestamp
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE stages (
@@ -49,7 +49,8 @@ CREATE TABLE backtests (
     accounts INTEGER NOT NULL,
     legitimate INTEGER,
     wrong INTEGER,
-    could_match INTEGER NOT NULL
+    could_match INTEGER NOT NULL,
+    measured TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE halt (only INTEGER PRIMARY KEY CHECK (only = 1), why TEXT NOT NULL);
 CREATE TABLE switch (number INTEGER PRIMARY KEY, stopped INTEGER NOT NULL, at TEXT NOT NULL, by TEXT NOT NULL,
@@ -58,6 +59,8 @@ CREATE TABLE changes (number INTEGER PRIMARY KEY, at TEXT NOT NULL, entry TEXT N
     version INTEGER NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL, share INTEGER NOT NULL, why TEXT NOT NULL);
 CREATE INDEX changes_by_entry ON changes (entry)
 """
+_UPGRADES = {1: "ALTER TABLE backtests ADD COLUMN measured TEXT NOT NULL DEFAULT ''"}
+"""By the version they start from; each leads to the next."""
 
 
 class LifecycleStore:
@@ -143,13 +146,13 @@ class LifecycleStore:
     def keep_backtest(self, kept: KeptBacktest) -> None:
         """Keep a backtest, in place of the version's earlier one."""
         row = (kept.entry, format_timestamp(kept.at), *astuple(kept)[2:])
-        self._database.execute("INSERT OR REPLACE INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._database.execute("INSERT OR REPLACE INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def backtests(self) -> dict[str, KeptBacktest]:
         """The newest backtest of each version that had one, by entry hash."""
         return {
             row[0]: KeptBacktest(
-                row[0], parse_timestamp(row[1]), row[2], row[3], row[4], row[5], row[6], row[7], bool(row[8])
+                row[0], parse_timestamp(row[1]), row[2], row[3], row[4], row[5], row[6], row[7], bool(row[8]), row[9]
             )
             for row in self._database.execute("SELECT * FROM backtests")
         }
@@ -187,10 +190,11 @@ class LifecycleStore:
         with self.transaction():
             if (version := self._version()) > SCHEMA_VERSION:
                 raise InvalidInput(f"{path} was written by a later Stillwatch (version {version})", "upgrade")
-            if not version:
-                for command in _TABLES.split(";"):
+            scripts = [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_TABLES]
+            for script in scripts:
+                for command in script.split(";"):
                     self._database.execute(command)
-                self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _text(time: datetime | None) -> str | None:

@@ -102,6 +102,7 @@ def assess(session: Session, selection: Selection, claims: Claims) -> Telling:
         "criteria": selection.criteria.model_dump(),
         "attested": dict(sorted(claims.attested.items())),
         "despite": claims.despite or None,
+        "left_out": dict(selection.left_out),
         "files": [entry_for(CHECKPOINT, selection.note.encode()).model_dump()],
     }
     try:

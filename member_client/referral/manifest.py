@@ -23,6 +23,7 @@ from sharing_protocol.keys import Signer
 from sharing_protocol.statements import RecordReference
 from sharing_protocol.statements.header import Identifier, Line, Paragraphs, Sha256Hex, StrictModel, Timestamp
 from sharing_protocol.statements.playbooks import MAX_CRITERIA
+from sharing_protocol.tiles import MAX_TREE_SIZE
 
 FORMAT = "stillwatch-referral/1"
 MANIFEST, SIGNATURE, CUSTODY = "manifest.json", "manifest.dsse.json", "custody.jsonl"
@@ -65,6 +66,7 @@ class Manifest(StrictModel):
         incident: its id.
         attested: by name of a criterion, who answers for it and how they know.
         despite: why it was built although a criterion that is required is not met; null for all are.
+        left_out: by lab, how many versions and acts of the incident are not in it, as the lab that built it says.
         files: in the order of the archive.
     """
 
@@ -77,6 +79,7 @@ class Manifest(StrictModel):
     criteria: RecordReference
     attested: Annotated[dict[Line, Line], Field(max_length=MAX_CRITERIA)]
     despite: Paragraphs | None
+    left_out: Annotated[dict[Identifier, Annotated[int, Field(ge=1, le=MAX_TREE_SIZE)]], Field(max_length=MAX_FILES)]
     files: Annotated[list[FileEntry], Field(min_length=1, max_length=MAX_FILES)]
 
     def encode(self) -> bytes:

@@ -56,6 +56,7 @@ def report(verified: VerifiedPackage) -> Report:
         "signed_by_key": key,
         "marking": telling.marking.value,
         "despite": manifest.despite,
+        "left_out": manifest.left_out,
         "findings": [
             {
                 "name": one.name,
@@ -94,6 +95,7 @@ def _warnings(verified: VerifiedPackage) -> tuple[str, ...]:
     telling = verified.telling
     case, membership = telling.proven.case, telling.proven.membership
     found = [] if telling.manifest.despite is None else [f"built despite unmet criteria: {telling.manifest.despite}"]
+    found += telling.left_out
     late = telling.manifest.built_at.timestamp() - telling.proven.checkpoint.timestamp
     if late > _NEWS_SECONDS:
         days = late / _NEWS_SECONDS

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from member_client.referral.document import Block, Heading, Items, Paragraph, Table
 from member_client.referral.manifest import LocalEvidence, Manifest
 from member_client.referral.proving import Proven
+from sharing_protocol.content import MAX_CLOCK_SKEW
 from sharing_protocol.membership import Membership
 from sharing_protocol.referral import Finding, evidence_in, judge, unmet
 from sharing_protocol.referral import count as count_case
@@ -59,6 +60,15 @@ class Telling:
         order = list(Marking)
         return max(markings, key=order.index)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the lab that built it says is not in it, and how to see that, in a line for each lab."""
+        where = f"any member sees them: stillwatch incident show {self.manifest.incident} --all"
+        return tuple(
+            f"{count:,} further acts by {self.name(lab)} are left out; {where}"
+            for lab, count in self.manifest.left_out.items()
+        )
+
     def name(self, member: str) -> str:
         """A lab's name."""
         return lab_name(member, self.proven.membership)
@@ -97,6 +107,8 @@ def timeline_document(telling: Telling) -> list[Block]:
         level = f" {step.level}" if step.level else ""
         blocks.append(Heading(2, f"{format_timestamp(step.created)} {telling.name(step.lab)}: {step.action}{level}"))
         facts = [f"entry {step.index} of the log, hash {step.entry}"]
+        if step.logged - step.created >= MAX_CLOCK_SKEW:
+            facts.append(f"in the log no earlier than {format_timestamp(step.logged)}, whatever it is dated")
         if step.in_force:
             facts.append(f"brought level {step.in_force} in force")
         if step.late:
@@ -113,7 +125,11 @@ def timeline_document(telling: Telling) -> list[Block]:
         + (" (overdue)" if due.overdue else "")
         for due in told.due
     )
-    return [*blocks, Heading(2, "Owed"), Items(owed)] if owed else blocks
+    if owed:
+        blocks += [Heading(2, "Owed"), Items(owed)]
+    if telling.left_out:
+        blocks += [Heading(2, "Left out"), Items(telling.left_out)]
+    return blocks
 
 
 def _head(telling: Telling) -> Iterator[Block]:

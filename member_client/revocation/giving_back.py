@@ -31,13 +31,13 @@ class PlanInShort:
     Attributes:
         begun: RFC 3339, when the first of its accounts was noted.
         ended: whose access it ended, or may have, and nobody gave back.
-        to_give_back: of those, whose decision no longer blocks.
+        to_give_back: of those, whose decision no longer blocks; None if that is not known.
     """
 
     id: str
     begun: str
     ended: int
-    to_give_back: int
+    to_give_back: int | None
 
 
 def to_give_back(lines: Iterable[Line], authority: Authority) -> list[ToGiveBack]:
@@ -56,8 +56,12 @@ def to_give_back(lines: Iterable[Line], authority: Authority) -> list[ToGiveBack
     ]
 
 
-def plans_in_short(lines: list[Line], owed: Iterable[ToGiveBack]) -> list[PlanInShort]:
-    """Every plan that was run, the oldest first."""
+def plans_in_short(lines: list[Line], owed: Iterable[ToGiveBack] | None) -> list[PlanInShort]:
+    """Every plan that was run, the oldest first.
+
+    Args:
+        owed: None if it is not known.
+    """
     begun: dict[str, str] = {}
     ended: dict[str, int] = {}
     back: dict[str, int] = {}
@@ -65,6 +69,9 @@ def plans_in_short(lines: list[Line], owed: Iterable[ToGiveBack]) -> list[PlanIn
         begun.setdefault(line.plan, line.at)
     for line in {line.target: line for line in lines}.values():
         ended[line.plan] = ended.get(line.plan, 0) + (line.what in TO_UNDO)
-    for one in owed:
+    for one in owed or ():
         back[one.plan] = back.get(one.plan, 0) + 1
-    return [PlanInShort(plan, at, ended.get(plan, 0), back.get(plan, 0)) for plan, at in begun.items()]
+    return [
+        PlanInShort(plan, at, ended.get(plan, 0), None if owed is None else back.get(plan, 0))
+        for plan, at in begun.items()
+    ]

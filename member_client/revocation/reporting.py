@@ -26,11 +26,11 @@ _WORDS = {
 }
 
 
-def report_document(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack] = ()) -> dict[str, Any]:
+def report_document(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack] | None = ()) -> dict[str, Any]:
     """For scripts: the plan, how many are in which state, and each account.
 
     Args:
-        owed: who is shut out without reason, of any plan.
+        owed: who is shut out without reason, of any plan; None if that is not known.
     """
     found = states(plan, lines)
     accounts = [
@@ -50,19 +50,19 @@ def report_document(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack
     undo = [target.id for target, line in found.items() if is_to_undo(plan, line)][::-1]
     back = [
         {"kind": one.target.kind, "id": one.target.id, "decision": one.target.decision, "why": one.why}
-        for one in owed
+        for one in owed or ()
         if one.plan == plan.id
     ]
     return {
         **described(plan),
         "states": dict(sorted(counts.items())),
         "to_undo": undo,
-        "to_give_back": back,
+        "to_give_back": None if owed is None else back,
         "targets": accounts,
     }
 
 
-def report_markdown(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack] = ()) -> str:
+def report_markdown(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack] | None = ()) -> str:
     """For people."""
     document = report_document(plan, lines, owed)
     blocks: list[Block] = [
@@ -98,7 +98,9 @@ def report_markdown(plan: Plan, lines: Iterable[Line], owed: Sequence[ToGiveBack
     return to_markdown(blocks)
 
 
-def _to_give_back(owed: Sequence[dict[str, str]]) -> list[Block]:
+def _to_give_back(owed: Sequence[dict[str, str]] | None) -> list[Block]:
+    if owed is None:
+        return [Heading(2, "To give back"), Paragraph("Left out: the policy cannot be read, so it is not known.")]
     if not owed:
         return []
     return [

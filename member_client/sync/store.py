@@ -377,6 +377,18 @@ class Store:
             raise InvalidInput(f"{version.id} version {version.version} is not a stored record")
         return statement
 
+    def latest_created(self, start: int, end: int, until: datetime) -> str:
+        """The latest `created`, up to `until`, of the record versions at log indexes from `start` to before `end`.
+
+        Returns:
+            A timestamp as statements have it, "" for none.
+        """
+        row = self._database.execute(
+            "SELECT max(created) FROM versions WHERE idx >= ? AND idx < ? AND created <= ?",
+            (start, end, format_timestamp(until)),
+        ).fetchone()
+        return row[0] or ""
+
     def put_trials(self, trials: Iterable[tuple[str, bool, str, str]]) -> None:
         """Keep what trying patterns gave: entry hash, passed, code, reason. A failure holds for this version only."""
         rows = [(*trial, CHECKER) for trial in trials]

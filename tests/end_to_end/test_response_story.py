@@ -134,7 +134,7 @@ def look(lab: Desk, pattern: str) -> None:
         "--yes",
         PATTERN=pattern,
     )
-    lab("stillwatch endorse PATTERN --measured backtest.json", "--yes", PATTERN=pattern)
+    lab("stillwatch endorse PATTERN", "--yes", PATTERN=pattern)
 
 
 def block(lab: Desk) -> None:

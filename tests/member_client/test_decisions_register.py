@@ -19,13 +19,15 @@ from member_client.decisions import allow_register
 from member_client.decisions.allow_list import Allowed, AllowKind, AllowList, check_id
 from member_client.decisions.appeals import METHOD, measured, open_appeal, rule_on
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
-from member_client.decisions.in_effect import remember_enforced, what_and_why
+from member_client.decisions.in_effect import Snapshot, effects, remember_enforced, what_and_why
 from member_client.decisions.matches import Counted, Gathered, SeenPattern, gather
 from member_client.decisions.model import Action, State, Subject, SubjectKind
 from member_client.decisions.register import Register
 from member_client.decisions.rules import Rules
 from member_client.errors import InvalidInput
+from member_client.gate.table import ALLOWED, Table, encode
 from member_client.home import Home
+from member_client.lifecycle.policy import GateRule
 from member_client.lifecycle.standing import Stage
 from sharing_protocol.statements.handling import Severity
 from tests.member_client.decision_worlds import (
@@ -530,6 +532,34 @@ def test_a_cluster_acts_on_its_accounts_but_not_on_those_allowed_or_spared(regis
     }
     make(register, gathered(PATTERN, "template:t", ["n"], cluster=["a", "b", "e"]))
     assert acting(register, policy, allowed) == [("a", "block"), ("b", "flag"), ("e", "block")]
+
+
+def test_a_gate_that_is_sent_no_address_knows_the_accounts_of_an_allowed_network(register: Register) -> None:
+    make(register, gathered(PATTERN, "a"), gathered(PATTERN, "d"))
+    with register.transaction():
+        register.database.execute(
+            "INSERT INTO facts VALUES ('d', 'network', '203.0.113.9'), ('e', 'organisation', 'acme'), "
+            "('f', 'network', '198.51.100.1')"
+        )
+    for kind, value in ((AllowKind.ORGANISATION, "acme"), (AllowKind.NETWORK, "203.0.113.0/24")):
+        wish = allow_register.checked(kind, value, "Sales", "Batch", "2026-06-01", START)
+        allow_register.add(register, [wish], "somebody", START)
+    allowed = allow_register.load(register, START)
+    rows = effects(register, lab(standing(PATTERN)), allowed, START)
+    made = Snapshot(START, START, "one", rows, tuple(allowed.spelled_out()), GateRule())
+    table = Table(b"".join(encode(made)))
+
+    def rank(account: str, after: timedelta = timedelta()) -> int | None:
+        found = table.first("account", account.encode(), None, (START + after).timestamp())
+        return found.rank if found is not None else None
+
+    assert {account: rank(account) for account in "adef"} == {
+        "a": Action.BLOCK.rank,
+        "d": ALLOWED,
+        "e": ALLOWED,
+        "f": None,
+    }
+    assert rank("e", after=365 * DAY) is None, "it ends with the entry"
 
 
 def test_a_cluster_of_an_allowed_network_is_left_alone(register: Register) -> None:

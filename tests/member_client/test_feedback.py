@@ -375,6 +375,24 @@ def test_an_endorsement_brings_the_backtest_of_that_version(case: Case, tmp_path
     assert case.agreed(2)["endorsed_by"] == []
 
 
+def test_an_endorsement_brings_the_last_backtest_that_is_kept_here(case: Case, tmp_path: Path) -> None:
+    case.reader.run("sync")
+    dry = ("endorse", case.pattern, "--dry-run")
+    assert "no backtest of this version is kept here" in case.reader.run(*dry)
+    assert case.reader.json(*dry)["measured"] is None
+    log = tmp_path / "requests.jsonl"
+    log.write_text('{"timestamp": "2026-03-01T10:00:00Z", "account": {"id": "a"}, "prompt": {"text": "Hello"}}\n')
+    kept = case.reader.json("pattern", "backtest", case.pattern, str(log))["measured"]
+    assert case.reader.json(*dry)["measured"] == kept
+    assert kept["events"] == "1-9"
+    assert "as the backtest of" in case.reader.run(*dry)
+    assert case.reader.json(*dry, "--unmeasured")["measured"] is None
+    assert case.reader.json(*dry, "--version", "1")["measured"] is None
+    assert "opposite" in case.reader.run(*dry, "--unmeasured", "--measured", str(log), code=2)
+    case.reader.run("endorse", case.pattern, "--yes")
+    assert case.agreed(2)["endorsed_by"] == [case.labs["Boreal"].id]
+
+
 def test_a_hub_does_not_add_up_without_end(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     for lab in ("Boreal", "Cirrus"):
         case.say(lab, "opinion")

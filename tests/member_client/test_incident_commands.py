@@ -218,3 +218,27 @@ def test_a_lab_that_joined_closes_for_a_suspended_opener(forum: Forum, labs: tup
     finally:
         forum.box.decree("membership.reinstate", forum.aurora.id, {"reason": "A test"})
     assert shown(aurora, incident)["state"] == "closed"
+
+
+def test_its_lab_tells_an_incident_better_and_nobody_else(forum: Forum, labs: tuple[Client, Client]) -> None:
+    aurora, boreal = labs
+    incident = opened(aurora, forum, "--protocol", forum.protocol, "--valid-until", "2027-01-31")
+    before = shown(aurora, incident)
+    assert "says all that already" in aurora.run("incident", "revise", incident, "--title", TOLD[1], "--yes", code=2)
+    assert "only the lab that wrote" in boreal.run("incident", "revise", incident, "--title", "Mine", "--yes", code=2)
+    changes = ("--title", "A pool of 300 accounts", "--severity", "low", "--valid-until", "2027-06-01")
+    dry = aurora.json("incident", "revise", incident, *changes, "--dry-run")
+    assert dry["consequences"] == ["it changes valid_until, title, severity"]
+    assert dry["body"]["protocol"]["id"] == forum.protocol
+    assert "nobody confirmed" in aurora.run("incident", "revise", incident, *changes, code=2)
+    published = aurora.json("incident", "revise", incident[:20], *changes, "--yes")
+    assert (published["id"], published["version"]) == (incident, 2)
+    assert "says all that already" in aurora.run("incident", "revise", incident, *changes, "--yes", code=2)
+    told = shown(boreal, incident)
+    assert (told["title"], told["severity"], told["level"]) == ("A pool of 300 accounts", "low", before["level"])
+    assert told["valid_until"] == "2027-06-01T00:00:00Z"
+    assert [step["action"] for step in told["steps"]] == ["open", "revise"]
+    assert aurora.json("incident", "revise", incident, "--severity", "high", "--yes")["version"] == 3
+    aurora.run("incident", "close", incident, "--note", "Over", "--yes")
+    assert "was closed before" in aurora.run("incident", "revise", incident, "--title", "Not over", "--yes", code=2)
+    assert "severity" in aurora.run("incident", "revise", incident, "--severity", "huge", "--yes", code=2)

@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.incidents import notifying
-from member_client.incidents.deliveries import DELIVERED, GIVEN_UP, MAX_WAITING, WAITING
+from member_client.incidents.deliveries import DELIVERED, GIVEN_UP, IN_DIGEST, MAX_WAITING, WAITING
+from member_client.incidents.events import MAX_LISTED
 from member_client.incidents.hooks import Mailbox, Webhook, read_hooks
-from member_client.incidents.notifying import TRIES_A_RUN, Report, signing_key
+from member_client.incidents.notifying import TOLD_SINGLY, TRIES_A_RUN, Report, signing_key
 from member_client.session import Session
 from sharing_protocol.errors import ProtocolError
 from sharing_protocol.request_signing import sign_request, verify_request
@@ -114,6 +115,41 @@ def test_hooks_are_told_only_what_they_want(lab: ToldLab, web: WebServer) -> Non
     assert {(one.hook, one.kind) for one in lab.deliveries()} == {("picky", "escalated"), ("end", "closed")}
     keys = {request.headers["idempotency-key"] for request in web.received}
     assert len(keys) == 2
+
+
+def test_a_lab_that_does_much_is_told_of_in_a_digest_and_others_singly(lab: ToldLab, web: WebServer) -> None:
+    quiet = lab.open(0)
+    lab.hooks(webhook(web) + webhook(web, 'events = ["closed"]', name="end"))
+    lab.act(quiet, BOREAL, "join")
+    for number in range(1, TOLD_SINGLY + MAX_LISTED + 3):
+        lab.say_open(number)
+    lab.sync()
+    lab.act(quiet, BOREAL, "escalate", "Red")
+    report = lab.notify()
+    assert (report.found, report.delivered) == (TOLD_SINGLY + 2, TOLD_SINGLY + 2)
+    told = [json.loads(request.body) for request in web.received]
+    assert [one["event"] for one in told if one["lab"]["name"] == "Boreal"] == ["escalated"]
+    (digest,) = [one for one in told if one["event"] == "digest"]
+    assert (digest["lab"]["name"], digest["counts"]) == ("Aurora", {"opened": MAX_LISTED + 2})
+    assert digest["newest"][-1]["incident"]["title"] == f"Incident {TOLD_SINGLY + MAX_LISTED + 2}"
+    assert len(digest["newest"]) == MAX_LISTED
+    states = [one.state for one in lab.deliveries()]
+    assert (states.count(IN_DIGEST), states.count(DELIVERED)) == (MAX_LISTED + 2, TOLD_SINGLY + 2)
+    assert (lab.notify().found, lab.notify(again=True).delivered) == (0, 0)
+
+
+def test_a_digest_that_finds_no_room_is_made_later_with_all_that_is_in_it(
+    lab: ToldLab, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("member_client.incidents.deliveries.MAX_WAITING", TOLD_SINGLY)
+    lab.hooks(webhook(web))
+    for number in range(1, TOLD_SINGLY + 8):
+        lab.say_open(number)
+    lab.sync()
+    assert lab.notify().found == TOLD_SINGLY
+    assert IN_DIGEST not in {one.state for one in lab.deliveries()}
+    assert [lab.notify().found for _ in range(3)] == [TOLD_SINGLY, 2, 0]
+    assert [one for one, _ in events(web)] == ["opened"] * (2 * TOLD_SINGLY + 2)
 
 
 def test_a_new_hook_is_told_from_then_on_and_what_is_overdue_now(lab: ToldLab, web: WebServer) -> None:
@@ -296,10 +332,10 @@ def test_a_run_does_not_wait_for_all_of_a_slow_receiver(lab: ToldLab, web: WebSe
         lab.open(number)
     web.before = lambda request: time.sleep(0.1)
     lab.notify(deadline=0.2)
-    assert len(web.received) < 12
+    assert len(web.received) < TOLD_SINGLY + 1
     web.before = lambda request: None
     lab.notify(again=True)
-    assert {one.state for one in lab.deliveries()} == {DELIVERED}
+    assert {one.state for one in lab.deliveries()} == {DELIVERED, IN_DIGEST}
 
 
 def test_a_clock_that_was_ahead_once_keeps_nothing_back(lab: ToldLab, web: WebServer) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from member_client.incidents.deliveries import DELIVERED
+from member_client.incidents.events import MAX_LISTED
+from member_client.incidents.notifying import TOLD_SINGLY
 from tests.member_client.lying_hub import LyingHub
 from tests.member_client.receivers import mail_server, make_certificate
 from tests.member_client.told_lab import ToldLab, email
@@ -101,6 +103,22 @@ def test_a_title_cannot_bring_headers_or_a_text_of_its_own_into_a_mail(lab: Told
     assert mail["Subject"].strip() == f"[stillwatch] {title.replace('=?', '= ?')}: opened"
     assert mail.get_content().splitlines()[0] == title
     assert f"stillwatch incident show {incident}" in mail.get_content()
+
+
+def test_a_digest_says_how_many_and_names_the_newest(lab: ToldLab) -> None:
+    with mail_server() as server:
+        lab.hooks(email(server, 'tls = "none"'))
+        for number in range(1, TOLD_SINGLY + MAX_LISTED + 3):
+            lab.say_open(number, level="Orange")
+        lab.sync()
+        assert lab.notify().delivered == TOLD_SINGLY + 1
+        (digest,) = (mail for _, mail in server.mails if "further" in mail["Subject"])
+    count = MAX_LISTED + 2
+    assert digest["Subject"] == f"[stillwatch] {count} further events by Aurora"
+    content = digest.get_content()
+    assert f"in one message: {count} opened." in content
+    assert f"opened 'Orange': Incident {TOLD_SINGLY + count} (TLP:AMBER, incident--" in content
+    assert content.count("opened 'Orange'") == MAX_LISTED
 
 
 def test_a_login_that_cannot_be_is_told_and_the_password_is_not(

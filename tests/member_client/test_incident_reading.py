@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from member_client.errors import InvalidInput
 from member_client.incidents import incident_timeline, incident_timelines
-from sharing_protocol.incidents import Timeline
+from member_client.incidents.acting import Wish, propose_act
+from sharing_protocol.incidents import SHOWN_WITHOUT_EFFECT, Timeline
+from sharing_protocol.statements import Act
+from sharing_protocol.statements.header import format_timestamp
+from tests.member_client.lab_homes import Client
 from tests.member_client.lying_hub import LyingHub
 from tests.member_client.told_lab import HANDLING, KEYS, ToldLab
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
+    CREATED,
     FORUM,
     PATTERN,
     identifier,
@@ -101,3 +107,64 @@ def test_all_incidents_are_listed_in_the_order_in_which_they_were_opened(lab: To
     assert found[1].title == "Told better"
     with pytest.raises(InvalidInput, match="there is no incident"):
         incident_timeline(lab.session, identifier("incident", 99), lab.session.now)
+
+
+def dated(lab: ToldLab, hours: float) -> str:
+    """So many hours after the beginning, as statements write it."""
+    return format_timestamp(datetime.fromtimestamp(lab.opened().timestamp() + 3600 * hours, UTC))
+
+
+def test_a_backdated_escalation_makes_nobody_late_at_once(lab: ToldLab, capsys: pytest.CaptureFixture[str]) -> None:
+    incident = lab.open(protocol=lab.protocol())
+    lab.act(incident, BOREAL, "join")
+    lab.act(incident, BOREAL, "escalate", "Act")
+    lab.now += 30 * 3600
+    lab.log.created = dated(lab, 30)
+    lab.log.say("pattern", PATTERN, BOREAL, pattern_body(), [KEYS[BOREAL]])  # which has nothing to do with it
+    lab.log.created = CREATED
+    lab.act(incident, AURORA, "escalate", "Act")
+    found = seen(lab, incident)
+    assert [(due.lab, due.level, due.overdue) for due in found.due] == [(BOREAL, "Act", False)]
+    assert format_timestamp(found.steps[-1].created) == CREATED
+    told = Client(lab.session.home.path, capsys).run("incident", "show", incident)
+    assert "Aurora: escalate 'Act' (dated 2026-03-01 12:00:00 UTC, but the log was past that) → level" in told
+    lab.log.created = dated(lab, 30.5)
+    lab.act(incident, BOREAL, "acknowledge", "Act")
+    assert not seen(lab, incident).steps[-1].late
+
+
+def test_a_record_from_the_future_excuses_nobody(lab: ToldLab) -> None:
+    """The hub would have to lie to let one in; what comes after it is not taken for as late."""
+    incident = lab.open(protocol=lab.protocol())
+    lab.act(incident, BOREAL, "join")
+    lab.log.created = dated(lab, 2000)
+    lab.log.say("pattern", PATTERN, BOREAL, pattern_body(), [KEYS[BOREAL]])
+    lab.log.created = CREATED
+    lab.act(incident, BOREAL, "escalate", "Act")
+    lab.act(incident, AURORA, "escalate", "Act")
+    lab.now += 3 * 3600
+    assert [due.overdue for due in seen(lab, incident).due] == [True]
+
+
+def test_a_level_is_refused_where_it_means_nothing(lab: ToldLab) -> None:
+    incident = lab.open(protocol=lab.protocol())
+    for act in (Act.JOIN, Act.UPDATE, Act.CLOSE):
+        with pytest.raises(InvalidInput, match=f"a level means nothing to `{act}`"):
+            propose_act(lab.session, incident, Wish(act, "Act"))
+    assert propose_act(lab.session, incident, Wish(Act.JOIN)).body["level"] is None
+
+
+def test_what_only_fills_a_timeline_is_counted_and_shown_on_demand(
+    lab: ToldLab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    incident = lab.open()
+    for _ in range(SHOWN_WITHOUT_EFFECT + 3):
+        lab.act(incident, BOREAL, "update")
+    client, idle = Client(lab.session.home.path, capsys), "without effect: only labs that joined"
+    told = client.run("incident", "show", incident)
+    assert "3 further acts by Boreal left out" in told
+    assert told.count(idle) == SHOWN_WITHOUT_EFFECT
+    told = client.run("incident", "show", incident, "--all")
+    assert "left out" not in told
+    assert told.count(idle) == SHOWN_WITHOUT_EFFECT + 3
+    assert len(client.json("incident", "show", incident)["steps"]) == SHOWN_WITHOUT_EFFECT + 4

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -464,3 +466,18 @@ def test_stages_compare_by_how_far_they_are() -> None:
     assert sorted(Stage) == list(ORDER)
     assert max(Stage.SHADOW, Stage.FLAG, Stage.RETIRED) is Stage.FLAG
     assert [stage.below for stage in ORDER] == [Stage.RETIRED, *ORDER[:-1]]
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path, kept = tmp_path / "lifecycle.sqlite", KeptBacktest("a" * 64, NOW, 10, 10, 1, 1, None, None, could_match=True)
+    LifecycleStore(path).close()
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript("ALTER TABLE backtests DROP COLUMN measured; PRAGMA user_version = 1")
+        row = (kept.entry, "2026-03-01T12:00:00Z", 10, 10, 1, 1, None, None, 1)
+        old.execute("INSERT INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        old.commit()
+    with closing(LifecycleStore(path)) as store:
+        assert store.backtests() == {kept.entry: kept}
+        later = replace(kept, measured='{"events": "10-99"}')
+        store.keep_backtest(later)
+        assert store.backtests() == {kept.entry: later}

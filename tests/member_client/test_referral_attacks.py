@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from member_client.errors import InvalidInput
 from member_client.home import Home
 from member_client.referral import selecting
 from member_client.referral.archive import MAX_FILES, pack, unpack
@@ -27,6 +28,7 @@ from member_client.referral.selecting import cosigned_notes, select
 from member_client.referral.verifying import verify
 from member_client.session import Session
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
+from sharing_protocol.incidents import SHOWN_WITHOUT_EFFECT
 from sharing_protocol.referral import unmet
 from sharing_protocol.statements import voice_id
 from tests.member_client.follower import entries_of
@@ -308,25 +310,49 @@ def test_an_opening_by_a_stolen_key_is_told(tmp_path: Path) -> None:
     assert any("opening was reported compromised" in one for one in warnings)
 
 
-def test_a_lab_that_says_much_does_not_make_every_package_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(selecting, "MAX_ACTS", 10)
-    monkeypatch.setattr(selecting, "MAX_ENTRIES", LOG.size + 5)
-    log = eventful_case()
+def much_said(log: ForumLog, updates: int) -> None:
+    """Cirrus, which did not join, and Boreal, which did, say so much more."""
     marked = handling(valid_until=FAR)
     pattern = record_reference(log.head(PATTERN))
     first = {"id": INCIDENT, "version": 1, "entry": log.versions[INCIDENT, 1]}
-    for number in range(20):
+    for number in range(updates):
         voice = voice_id("opinion", CIRRUS, str(pattern["entry"]))
         log.say("opinion", voice, CIRRUS, opinion_body(marked, pattern), ["Cirrus analyst"])
-        act = action_body(marked, first, "update", note=f"Number {number}")
-        log.say("incident_action", identifier("incident-action", 0x800 + number), CIRRUS, act, ["Cirrus analyst"])
+        for lab, name in ((CIRRUS, "Cirrus"), (BOREAL, "Boreal")):
+            act = action_body(marked, first, "update", note=f"Number {number}")
+            log.say("incident_action", identifier("incident-action", log.size << 8), lab, act, [f"{name} analyst"])
+
+
+def test_a_lab_that_says_much_does_not_make_every_package_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = eventful_case()
+    much_said(log, 20)
     with LyingHub(entries_of(log)) as hub:
-        package = built(read_home(tmp_path / "lab", hub, log))
+        home = read_home(tmp_path / "lab", hub, log)
+        package = built(home)
+        monkeypatch.setattr(selecting, "MAX_ENTRIES", LOG.size + 10)
+        smaller = built(home)
+        monkeypatch.setattr(selecting, "MAX_ENTRIES", LOG.size - 12)
+        with pytest.raises(InvalidInput, match="this takes at least"):
+            built(home)
     verified = verify(package, log.fingerprint)
     assert [one.feedback.disputed_by for one in verified.telling.proven.case.patterns] == [{CIRRUS}]
-    assert [step.lab for step in verified.telling.proven.case.timeline.steps if step.without_effect] == []
+    case = verified.telling.proven.case
+    assert [step.lab for step in case.timeline.steps if step.without_effect] == [CIRRUS] * SHOWN_WITHOUT_EFFECT
+    assert verified.telling.manifest.left_out == {CIRRUS: 21 - SHOWN_WITHOUT_EFFECT}
+    assert sum(step.lab == BOREAL and step.action == "update" for step in case.timeline.steps) == 21
+    assert b"13 further acts by Cirrus are left out" in contents(package)["timeline.md"]
+    assert any("--all" in one for one in report(verified).warnings)
+
+    # Where even that is too much, the others' updates are counted instead, and what changes the state is all there.
+    less = verify(smaller, log.fingerprint).telling
+    timeline = less.proven.case.timeline
+    assert less.manifest.left_out == {BOREAL: 13, CIRRUS: 21}
+    assert (timeline.level, timeline.labs, timeline.state) == ("Act", (AURORA, BOREAL), "open")
+    assert [(one.name, one.found) for one in less.findings] == [
+        (one.name, one.found) for one in verified.telling.findings
+    ]
 
 
 def short_of_labs(package: bytes) -> bytes:

@@ -135,7 +135,18 @@ def test_who_stays_shut_out_after_a_pattern_fell_is_told(lab: Client, tmp_path: 
     (listed,) = lab.json("revocation", "list")
     assert (listed["ended"], listed["to_give_back"]) == (3, 1)
 
+    (lab.home / "policy.toml").write_text("highest_stage = ")  # somebody is editing it: what needs none is done
+    assert lab.json("revocation", "report", str(plan))["to_give_back"] is None
+    told = lab.run("revocation", "report", str(plan))
+    assert "Left out: the policy cannot be read" in told
+    assert "| account | c-3 | done |" in told
+    assert "not known" in lab.run("revocation", "list")
+    told = lab.run("decisions", "lift", by_account["c-5"], "--reason", "Not what it seemed")
+    assert "they are lifted; left out is what the policy says" in told
+    assert "c-5" in told
+
     (lab.home / "policy.toml").write_text(BOLD.replace('"enforce"', '"shadow"'))
+    assert lab.json("decisions", "show", by_account["c-5"])["state"] == "lifted"
     told = lab.run("sync")
     assert "3 accounts are still without access by a revocation whose decision no longer blocks" in told
     lab.run("revocation", "undo", str(plan), "--account", "c-3", *hook)

@@ -83,10 +83,15 @@ class ToldLab:
 
     def open(self, number: int = 1, **changes: Any) -> str:
         """An incident of Aurora's, followed; gives its id."""
+        record = self.say_open(number, **changes)
+        self.sync()
+        return record
+
+    def say_open(self, number: int, **changes: Any) -> str:
+        """The same, not followed yet."""
         record = identifier("incident", 0x800 + number)
         body = incident_body(HANDLING, **{"title": f"Incident {number}", **changes})
         self.log.say("incident", record, AURORA, body, [KEYS[AURORA]])
-        self.sync()
         return record
 
     def act(self, incident: str, lab: str, action: str, level: str | None = None) -> None:

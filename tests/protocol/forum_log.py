@@ -87,9 +87,14 @@ def entry_hash(made: Envelope) -> str:
 
 
 class ForumLog:
-    """A log in memory that takes what `admission.admit` takes."""
+    """A log in memory that takes what `admission.admit` takes.
+
+    Attributes:
+        created: when whatever is written next says that it was.
+    """
 
     def __init__(self) -> None:
+        self.created = CREATED
         self.membership = Membership()
         self.heads: dict[str, Head] = {}
         self.versions: dict[tuple[str, int], str] = {}
@@ -168,7 +173,7 @@ class ForumLog:
             "version": head.version + 1 if head else 1,
             "previous": head.entry if head else None,
             "author": author,
-            "created": CREATED,
+            "created": self.created,
             "body": deepcopy(body),
         }
 

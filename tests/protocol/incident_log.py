@@ -84,6 +84,7 @@ class IncidentLog:
     acts: list[Logged[IncidentAction]] = field(default_factory=list)
     changes: list[StatusChange] = field(default_factory=list)
     suspect: set[int] = field(default_factory=set)
+    reached: dict[int, datetime] = field(default_factory=dict)
     size: int = 100
 
     def open(self, lab: str = AURORA, at: datetime | None = None, **changes: Any) -> None:
@@ -111,6 +112,10 @@ class IncidentLog:
         index = self.act(lab, action, level)
         return self.reasons()[index]
 
+    def elsewhere(self, at: datetime) -> None:
+        """A record that is none of the incident's: whatever comes next was logged after this time."""
+        self.reached[self.size] = at
+
     def change(self, lab: str, *, active: bool, at: datetime | None = None) -> None:
         """A suspension, expulsion or reinstatement."""
         index, created = self._next(at)
@@ -119,7 +124,15 @@ class IncidentLog:
     def timeline(self, now: datetime | None = None) -> Timeline:
         """What comes of it."""
         now = now or minutes(self.size - 100)
-        return timeline(self.versions, self.acts, self.protocol, now, changes=self.changes, suspect=self.suspect)
+        return timeline(
+            self.versions,
+            self.acts,
+            self.protocol,
+            now,
+            changes=self.changes,
+            suspect=self.suspect,
+            reached=self.reached,
+        )
 
     def reasons(self) -> dict[int, str]:
         """By index, why what has no effect has none."""
@@ -128,4 +141,6 @@ class IncidentLog:
     def _next(self, at: datetime | None) -> tuple[int, datetime]:
         index = self.size
         self.size += 1
+        if index in self.reached:
+            self.reached[self.size] = self.reached[index]
         return index, at or minutes(index - 100)

@@ -10,7 +10,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharing_protocol.campaigns import LONGEST_DAYS, Campaign, Trend, campaigns
+from sharing_protocol.campaigns import LONGEST_ALONE, LONGEST_DAYS, Campaign, Trend, campaigns
 from sharing_protocol.feedback import Said
 from sharing_protocol.statements import Sighting
 from sharing_protocol.statements.handling import Bucket, lowest_of
@@ -79,10 +79,47 @@ def test_an_incident_does_not_join_what_was_seen_at_other_times() -> None:
 
 def test_a_sighting_of_half_a_year_joins_nothing() -> None:
     """Otherwise one lab could make all that was ever seen of a pattern one campaign."""
-    early = [sighting(n, lab(n), 1) for n in (1, 2)]
-    late = [sighting(n, lab(n), 40) for n in (3, 4)]
-    for days, expected in ((LONGEST_DAYS, 1), (LONGEST_DAYS + 1, 2)):
-        assert len(campaigns([*early, *late, sighting(9, lab(9), 1, days)], NOW)) == expected
+    said = [sighting(1, lab(1), 1), sighting(2, lab(2), 20)]
+    for days, expected in ((LONGEST_DAYS, 1), (LONGEST_DAYS + 1, 0)):
+        assert len(campaigns([*said, sighting(9, lab(9), 1, days)], NOW)) == expected
+
+
+def test_one_lab_joins_what_others_saw_a_month_apart_and_no_more() -> None:
+    early, length = [sighting(n, lab(n), 1) for n in (1, 2)], LONGEST_ALONE
+    for first, expected in ((2 + length, 1), (3 + length, 2)):
+        late = [sighting(n, lab(n), first) for n in (3, 4)]
+        assert len(campaigns([*early, *late, sighting(9, lab(9), 1, LONGEST_DAYS)], NOW)) == expected
+        by_days = [sighting(100 + day, lab(9), day) for day in range(1, 60)]
+        assert len(campaigns([*early, *late, *by_days], NOW)) == expected
+
+
+def test_sightings_laid_end_to_end_by_one_lab_bridge_nothing() -> None:
+    early, late = ([sighting(n, lab(n), first) for n in (n, n + 1)] for n, first in ((1, 5), (3, 280)))
+    glue = [sighting(10 + n, lab(9), 1 + n * LONGEST_DAYS, LONGEST_DAYS) for n in range(4)]
+    one, other = campaigns([*early, *late, *glue], NOW)
+    assert {share.lab for share in one.shares} == {lab(1), lab(2), lab(9)}
+    assert {share.lab for share in other.shares} >= {lab(3), lab(4)}
+    # What goes on at two labs, of whom each reports when it likes, is one.
+    also = [sighting(20 + n, lab(8), 3 + n * 30, 2) for n in range(10)]
+    assert len(campaigns([*early, *late, *glue, *also], NOW)) == 1
+
+
+def test_what_one_lab_alone_saw_all_the_time_is_one() -> None:
+    said = [sighting(n, lab(1), 1 + n * 30, 30) for n in range(12)]
+    assert len(campaigns(said, NOW, least_labs=1)) == 1
+    (found,) = campaigns([*said, sighting(20, lab(2), 350)], NOW)
+    assert len(found.shares) == 2
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(-100, 200), st.integers(1, LONGEST_DAYS)), max_size=12))
+def test_no_lab_joins_alone_what_others_saw_far_apart(glue: list[tuple[int, int]]) -> None:
+    early = [sighting(n, lab(n), n, 3) for n in (1, 2)]
+    late = [sighting(n, lab(n), 6 + LONGEST_ALONE + n) for n in (3, 4)]
+    between = [sighting(10 + n, lab(9), first, days) for n, (first, days) in enumerate(glue)]
+    for found in groups(campaigns([*early, *late, *between], NOW, TOGETHER, 1)):
+        sides = [{one.statement.id for one in side} & found for side in (early, late)]
+        assert not all(sides)
 
 
 def test_what_one_lab_says_again_and_again_makes_nothing_bigger() -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from sharing_protocol import statements
-from sharing_protocol.incidents import Asked, status_changes, timeline
+from sharing_protocol.content import MAX_CLOCK_SKEW
+from sharing_protocol.incidents import (
+    MAX_ADDED,
+    MAX_OWN_LEVELS,
+    MAX_UPDATES,
+    SHOWN_WITHOUT_EFFECT,
+    Asked,
+    status_changes,
+    steps_that_matter,
+    timeline,
+)
 from sharing_protocol.statements import MembershipStatement
 from tests.protocol.forum_log import FORUM, ForumLog, admit_body, found_body, identifier, reason
 from tests.protocol.incident_log import (
@@ -256,6 +267,14 @@ def test_there_is_no_timeline_without_a_first_version(log: IncidentLog) -> None:
             timeline(versions, log.acts, None, START)
 
 
+def test_a_level_of_an_act_that_has_none_is_not_told(log: IncidentLog) -> None:
+    log.act(BOREAL, "update", ALARM)
+    log.act(AURORA, "close", ALARM)
+    found = log.timeline()
+    assert (found.state, found.level, log.reasons()) == ("closed", WATCH, {})
+    assert [step.level for step in found.steps] == [None] * 4
+
+
 def test_status_changes_are_read_from_the_membership_log() -> None:
     log, lab = ForumLog(), identifier("member", 1)
     log.say("membership.found", FORUM, FORUM, found_body(["Admin A"], 1), ["Admin A"])
@@ -270,3 +289,109 @@ def test_status_changes_are_read_from_the_membership_log() -> None:
 def test_an_acts_own_validity_does_not_take_back_what_it_did(log: IncidentLog) -> None:
     log.act(AURORA, "escalate", ALARM, **{**HANDLING, "valid_until": "2026-05-04T09:00:00Z"})
     assert log.timeline(minutes(600)).level == ALARM
+
+
+# -- when it was -----------------------------------------------------------------------------------------------------
+
+
+def test_a_backdated_escalation_counts_from_when_the_log_can_have_had_it(log: IncidentLog) -> None:
+    log.elsewhere(minutes(600))
+    log.act(AURORA, "escalate", ALARM, at=minutes(2))
+    found = log.timeline(minutes(601))
+    logged = minutes(600) - MAX_CLOCK_SKEW
+    assert [(one.lab, one.by, one.overdue) for one in found.due] == [(BOREAL, logged + timedelta(minutes=30), False)]
+    assert (found.steps[-1].created, found.steps[-1].logged) == (minutes(2), logged)
+    log.act(BOREAL, "acknowledge", ALARM, at=minutes(620))
+    assert not log.timeline().steps[-1].late
+
+
+def test_an_acknowledgement_is_late_whatever_its_author_dates_it(log: IncidentLog) -> None:
+    log.act(AURORA, "escalate", ALARM, at=minutes(10))
+    log.elsewhere(minutes(100))
+    log.act(BOREAL, "acknowledge", ALARM, at=minutes(11))
+    assert log.timeline().steps[-1].late
+
+
+def test_a_backdated_opening_and_a_late_join_owe_from_when_the_log_can_have_had_them() -> None:
+    log = IncidentLog(protocol())
+    log.elsewhere(minutes(1000))
+    log.open(at=minutes(-5000))
+    log.act(BOREAL, "join", at=minutes(-4000))
+    (due,) = log.timeline(minutes(1001)).due
+    assert due.by == minutes(1240) - MAX_CLOCK_SKEW
+
+
+def test_a_clock_that_is_ahead_by_what_is_allowed_moves_nothing(log: IncidentLog) -> None:
+    log.elsewhere(minutes(10) + MAX_CLOCK_SKEW)
+    log.act(AURORA, "escalate", ALARM, at=minutes(10))
+    assert log.timeline().steps[-1].logged == minutes(10)
+
+
+def test_what_others_say_elsewhere_does_not_let_an_incident_expire(log: IncidentLog) -> None:
+    log.elsewhere(START + timedelta(days=400))
+    log.act(BOREAL, "update", at=minutes(5))
+    log.act(AURORA, "close", at=minutes(6))
+    assert (log.reasons(), log.timeline().state) == ({}, "closed")
+
+
+# -- how much --------------------------------------------------------------------------------------------------------
+
+
+def test_of_one_lab_only_so_many_updates_have_effect_and_others_still_speak(log: IncidentLog) -> None:
+    done = [log.act(BOREAL, "update", note=f"{number}") for number in range(MAX_UPDATES + 20)]
+    assert list(log.reasons()) == done[MAX_UPDATES:]
+    assert f"{MAX_UPDATES} updates" in log.reasons()[done[-1]]
+    for action, level in (("acknowledge", WATCH), ("escalate", ALARM)):
+        assert log.act(BOREAL, action, level) not in log.reasons()
+    log.act(AURORA, "update")
+    log.act(AURORA, "close")
+    assert log.timeline().state == "closed"
+    steps, left_out = steps_that_matter(log.timeline().steps)
+    assert left_out == {BOREAL: 20 - SHOWN_WITHOUT_EFFECT}
+    assert len(steps) + 20 - SHOWN_WITHOUT_EFFECT == len(log.timeline().steps)
+    assert [one for one in log.timeline().steps if not one.without_effect] == [
+        one for one in steps if not one.without_effect
+    ]
+
+
+def test_whoever_did_not_join_is_not_shown_a_thousand_times(log: IncidentLog) -> None:
+    for _ in range(30):
+        log.act(CIRRUS, "update")
+    log.act(DELTA, "update")
+    steps, left_out = steps_that_matter(log.timeline().steps)
+    assert left_out == {CIRRUS: 30 - SHOWN_WITHOUT_EFFECT}
+    assert [step.lab for step in steps].count(DELTA) == 1
+    assert steps_that_matter(steps) == (steps, {})
+
+
+def test_without_a_protocol_one_lab_brings_only_so_many_levels_in_force(free: IncidentLog) -> None:
+    for number in range(MAX_OWN_LEVELS + 5):
+        free.act(BOREAL, "escalate", f"Level {number}")
+    assert (free.timeline().level, len(free.reasons())) == (f"Level {MAX_OWN_LEVELS - 1}", 5)
+    free.act(AURORA, "escalate", "Another")
+    assert free.timeline().level == "Another"
+
+
+def test_of_an_incident_only_so_many_versions_have_effect(log: IncidentLog) -> None:
+    for number in range(MAX_UPDATES + 2):
+        log.open(title=f"Told {number}")
+    assert (log.timeline().title, len(log.reasons())) == (f"Told {MAX_UPDATES - 1}", 2)
+
+
+def test_one_lab_adds_only_so_many_patterns_and_sightings(log: IncidentLog) -> None:
+    def some(kind: str, *numbers: int) -> dict[str, Any]:
+        return {f"{kind}s": [reference(kind, number) for number in numbers]}
+
+    log.act(BOREAL, "update", **some("sighting", *range(1, MAX_ADDED)))
+    too_many = log.act(BOREAL, "update", **some("sighting", 1001, 1002))
+    known = log.act(BOREAL, "update", **some("sighting", 1, 2, 1003))
+    full = log.act(BOREAL, "escalate", ALARM, **some("sighting", 1004))
+    log.act(BOREAL, "update", **some("pattern", *range(1, MAX_ADDED + 1)))
+    assert list(log.reasons()) == [too_many, full]
+    assert "at most 64 sightings" in log.reasons()[too_many]
+    assert known not in log.reasons()
+    log.act(AURORA, "update", **some("sighting", 1001, 1002))
+    found = log.timeline()
+    assert (len(found.sightings), len(found.patterns), found.level) == (MAX_ADDED + 2, MAX_ADDED, WATCH)
+    log.open(patterns=[reference("pattern", number) for number in range(1, MAX_ADDED + 1)])
+    assert len(log.reasons()) == 2
