@@ -82,9 +82,8 @@ class AllowList:
         A gateway that sends no address, or no organisation, then knows these accounts too.
         """
         yield from self._entries
-        for account, found in self._remembered.items():
-            for entry in found:
-                yield replace(entry, kind=AllowKind.ACCOUNT, id=account)
+        for account, entry in self._remembered.items():
+            yield replace(entry, kind=AllowKind.ACCOUNT, id=account)
 
     def covers(self, now: datetime, account: str = "", organisation: str = "", address: str = "") -> Allowed | None:
         """The entry that covers a request of this account, organisation or client address; None if none does.
