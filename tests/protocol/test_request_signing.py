@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import hypothesis.strategies as st
 import pytest
-from http_message_signatures import HTTPMessageSignaturesException, InvalidSignature
+from http_message_signatures import (
+    HTTPMessageSignaturesException,
+    HTTPMessageSigner,
+    HTTPMessageVerifier,
+    InvalidSignature,
+)
 from hypothesis import given
 
 from sharing_protocol import request_signing
@@ -269,12 +274,13 @@ def test_outside_the_window_a_request_is_stale(offset: float) -> None:
     assert code_of(caught.value) == "stale_request"
 
 
-def test_the_reason_for_refusing_a_key_passes_through() -> None:
+@pytest.mark.parametrize("lines", [headers(body=b""), handmade(TARGET, PARAMETERS, {})], ids=["usual", "another form"])
+def test_the_reason_for_refusing_a_key_passes_through(lines: Headers) -> None:
     def suspended(_: str) -> PublicKey:
         raise Refused("member_suspended", "Aurora is suspended")
 
     with pytest.raises(Refused) as caught:
-        verify_request("POST", URL, headers(), BODY, suspended, NOW)
+        verify_request("POST", URL, lines, b"", suspended, NOW)
     assert code_of(caught.value) == "member_suspended"
 
 
@@ -377,6 +383,18 @@ def test_what_is_verified_without_the_library_is_what_it_verifies(data: st.DataO
     now = NOW + data.draw(st.sampled_from([0, WINDOW_SECONDS, WINDOW_SECONDS + 1, -WINDOW_SECONDS - 1]))
     told = outcome(method, url, lines, body, now)
     assert told == by_the_library(lambda: outcome(method, url, lines, body, now))
+
+
+@pytest.mark.parametrize("body", [b"", BODY])
+def test_the_usual_form_takes_no_library(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    def asked(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("the library was asked")
+
+    monkeypatch.setattr(HTTPMessageSigner, "sign", asked)
+    monkeypatch.setattr(HTTPMessageVerifier, "verify", asked)
+    lines = headers(body=body)
+    assert verify(lines, body=body) == SignedRequest(SIGNER.public_key.key_id, NONCE, NOW)
+    refused("wrong_digest" if body else "bad_request_signature", lines, body=b"other")
 
 
 @pytest.mark.parametrize("host", HOSTS)
