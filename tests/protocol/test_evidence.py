@@ -17,8 +17,9 @@ from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed
 from sharing_protocol.evidence import Verdict, judge
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.log_excerpt import read_entries
+from sharing_protocol.log_excerpt import MAX_ENTRIES, read_entries
 from sharing_protocol.notes import SignatureType, VerifierKey
+from sharing_protocol.strict_json import Json
 from sharing_protocol.trust import MAX_SKEW_SECONDS
 from tests.protocol.excerpts import NOON, Tree, eventful_log, evidence, lines, verdict
 from tests.protocol.forum_log import (
@@ -459,5 +460,11 @@ def test_files_that_are_no_evidence_are_named_so() -> None:
             evidence_files.parse(data)
         assert code_of(refused.value) == "not_evidence"
     assert evidence_files.parse(json.dumps(whole).encode()).documents == {}
-    with pytest.raises(Malformed):
-        read_entries([{"index": 0, "entry": "", "inclusion_proof": []}] * 2000)
+
+
+def test_an_excerpt_has_at_most_1024_entries() -> None:
+    many: list[Json] = [{"index": index, "entry": "", "inclusion_proof": []} for index in range(MAX_ENTRIES + 1)]
+    assert len(read_entries(many[:-1])) == MAX_ENTRIES
+    with pytest.raises(Malformed, match="at most 1024") as refused:
+        read_entries(many)
+    assert code_of(refused.value) == "malformed_excerpt"
