@@ -53,6 +53,7 @@ from tests.protocol.refusals import code_of
 HONEST = eventful_log()
 TREE = Tree.of(HONEST)
 EVERYTHING = range(HONEST.size)
+RECORDS = [index for index, made in enumerate(HONEST.entries) if b'"type":"membership.' not in made.payload]
 
 
 def proven(log: ForumLog, documents: dict[str, str], fault: Fault) -> Verdict:
@@ -83,6 +84,14 @@ def test_nor_does_leaving_out_one_entry(left_out: int) -> None:
     for accused in EVERYTHING:
         shown = set(EVERYTHING) - {left_out, accused} | ({0} if accused else set())
         assert not verdict(HONEST, TREE.accuse(accused, shown)).proven, accused
+
+
+@pytest.mark.parametrize("accused", RECORDS)
+def test_nor_does_showing_who_may_speak_and_hardly_a_record(accused: int) -> None:
+    membership = set(EVERYTHING) - set(RECORDS)
+    unproven(HONEST, TREE.accuse(accused, membership), "rightly there")
+    for other in set(RECORDS) - {accused}:
+        assert not verdict(HONEST, TREE.accuse(accused, membership | {other})).proven, other
 
 
 @settings(max_examples=100)
@@ -258,11 +267,18 @@ def unsigned(log: ForumLog) -> Envelope:
 
 
 REVISION = say("pattern", PATTERN, AURORA, pattern_body(title="Revised"), ["Aurora analyst"])
+LATER_REVISION = with_changes(
+    ["Aurora analyst"], "pattern", PATTERN, AURORA, pattern_body(), version=3, previous="0" * 64
+)
 TWO = ["Ada", "Ben"]
 CONCLUSIVE: dict[str, tuple[Offer, str]] = {
     "signed by a revoked key": (after(revoke, REVISION), "revoked_key"),
     "by an expelled lab": (after(expel, REVISION), "member_expelled"),
     "a revision after the withdrawal": (after(withdraw, REVISION), "withdrawn"),
+    "a revision after the withdrawal, and one left out": (after(withdraw, LATER_REVISION), "withdrawn"),
+    "another lab's revision, and one left out": (
+        with_changes(["Boreal analyst"], "pattern", PATTERN, BOREAL, pattern_body(), version=3, previous="0" * 64),
+        "not_the_author"),
     "a forged signature": (unsigned, "bad_signature"),
     "by another lab's key": (say("pattern", PATTERN, AURORA, pattern_body(), ["Boreal analyst"]), "not_the_author"),
     "another lab's record": (say("pattern", PATTERN, BOREAL, pattern_body(), ["Boreal analyst"]), "not_the_author"),
