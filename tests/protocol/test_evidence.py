@@ -21,7 +21,7 @@ from sharing_protocol.log_excerpt import MAX_ENTRIES, read_entries
 from sharing_protocol.notes import SignatureType, VerifierKey
 from sharing_protocol.strict_json import Json
 from sharing_protocol.trust import MAX_SKEW_SECONDS
-from tests.protocol.excerpts import NOON, Tree, eventful_log, evidence, lines, verdict
+from tests.protocol.excerpts import NOON, Tree, eventful_log, evidence, lines, reasoned, verdict
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
@@ -65,7 +65,7 @@ def proven(log: ForumLog, documents: dict[str, str], fault: Fault) -> Verdict:
 
 def unproven(log: ForumLog, documents: dict[str, str], told: str, fault: Fault = Fault.FORGE) -> None:
     found = verdict(log, documents, fault)
-    assert (found.proven, found.culprits) == (False, ()), found.reasons
+    assert (found.proven, found.fault, found.culprits) == (False, fault, ()), found.reasons
     assert told in " ".join(found.reasons)
 
 
@@ -176,6 +176,7 @@ def forked() -> Tree:
 def test_one_size_and_two_roots_are_a_fork() -> None:
     documents = {"old_checkpoint": TREE.note(9), "new_checkpoint": forked().note(9)}
     found = proven(HONEST, documents, Fault.FORK)
+    assert "which the forum's founding statement names" in found.reasons[0]
     assert "two roots" in found.reasons[1]
     assert judge(evidence(HONEST, documents)).proven, "the log's own key signed both, whichever forum it is"
 
@@ -193,6 +194,7 @@ def test_two_sizes_that_do_not_continue_each_other_are_a_fork(size: int) -> None
         return
     proven(HONEST, documents, Fault.FORK)
     unproven(HONEST, {**documents, "prefix_proof": ""}, "do not contradict", Fault.FORK)
+    unproven(HONEST, {**documents, "prefix_proof": documents["prefix_proof"] + " "}, "not a tlog-proof", Fault.FORK)
 
 
 def test_an_older_state_vouched_for_as_the_newest_is_a_roll_back() -> None:
@@ -451,6 +453,8 @@ def test_what_was_only_seen_is_said_to_be_no_proof() -> None:
 def test_incomplete_and_contradictory_files_prove_nothing() -> None:
     log, tree, accused = offered(CONCLUSIVE["another forum"][0])
     documents = tree.accuse(accused, range(accused))
+    without_context = {name: text for name, text in documents.items() if name != "context"}
+    unproven(log, without_context, "lacks the entries")
     without_proof = {name: text for name, text in documents.items() if name != "inclusion_proof"}
     unproven(log, without_proof, "interrupted")
     unproven(log, {**documents, "index": "x"}, "decimal")
@@ -461,9 +465,9 @@ def test_incomplete_and_contradictory_files_prove_nothing() -> None:
     backwards = json.loads(documents["context"])[::-1]
     unproven(log, {**documents, "context": json.dumps(backwards)}, "order of their indices")
     file = evidence(log, documents)
-    assert not judge(file.model_copy(update={"founding": None})).proven
-    assert not judge(file.model_copy(update={"founding": "{}"})).proven
-    assert not judge(file, "0" * 64).proven
+    assert not reasoned(judge(file.model_copy(update={"founding": None}))).proven
+    assert not reasoned(judge(file.model_copy(update={"founding": "{}"}))).proven
+    assert not reasoned(judge(file, "0" * 64)).proven
 
 
 def test_files_that_are_no_evidence_are_named_so() -> None:
