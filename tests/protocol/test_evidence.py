@@ -203,7 +203,7 @@ def test_an_older_state_vouched_for_as_the_newest_is_a_roll_back() -> None:
         "new_checkpoint": TREE.note(5, NOON + MAX_SKEW_SECONDS + 1),
     }
     proven(HONEST, documents, Fault.ROLL_BACK)
-    assert not judge(evidence(HONEST, documents)).proven, "whose the timestamp key is hangs on the forum"
+    assert not reasoned(judge(evidence(HONEST, documents))).proven, "whose the timestamp key is hangs on the forum"
 
 
 # -- one checkpoint --------------------------------------------------------------------------------------------------
@@ -420,12 +420,22 @@ def test_two_statements_of_one_version_are_the_hubs_doing_and_the_authors() -> N
     log, tree, accused = offered(twin)
     found = proven(log, tree.accuse(accused, range(accused)), Fault.FORGE)
     assert found.culprits == ("hub", AURORA)
-    assert "both signed by keys of their author" in found.reasons[2]
+    assert f"entries 3 and {accused} are two different statements of one version, both signed" in found.reasons[2]
     # Of membership, the forum's admins are the author; the hub let the second one in.
     again = say("membership.admit", AURORA, FORUM, admit_body(AURORA, "Aurora again", lab_keys("Evil")), TWO)
     log, tree, accused = offered(lambda log: signed(
         {**json.loads(again(log).payload), "version": 1, "previous": None}, *TWO))  # fmt: skip
     assert proven(log, tree.accuse(accused, range(accused)), Fault.FORGE).culprits == ("hub",)
+
+
+def test_a_version_that_was_taken_accuses_its_author_only_if_both_statements_are_shown() -> None:
+    twin = with_changes(["Aurora analyst"], "pattern", PATTERN, AURORA, pattern_body(title="Other"), version=1,
+                        previous=None)  # fmt: skip
+    log, tree, accused = offered(after(lambda log: log.append(REVISION(log)), twin))
+    assert proven(log, tree.accuse(accused, range(accused)), Fault.FORGE).culprits == ("hub", AURORA)
+    without_first = proven(log, tree.accuse(accused, set(range(accused)) - {3}), Fault.FORGE)
+    assert without_first.culprits == ("hub",)
+    assert "[version_conflict]" in without_first.reasons[1]
 
 
 def test_a_log_that_begins_with_something_else_is_forged() -> None:
@@ -455,6 +465,8 @@ def test_incomplete_and_contradictory_files_prove_nothing() -> None:
     documents = tree.accuse(accused, range(accused))
     without_context = {name: text for name, text in documents.items() if name != "context"}
     unproven(log, without_context, "lacks the entries")
+    without_entry = {name: text for name, text in documents.items() if name != "entry"}
+    unproven(log, without_entry, "does not lead")
     without_proof = {name: text for name, text in documents.items() if name != "inclusion_proof"}
     unproven(log, without_proof, "interrupted")
     unproven(log, {**documents, "index": "x"}, "decimal")
