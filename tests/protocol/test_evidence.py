@@ -314,6 +314,10 @@ CONCLUSIVE: dict[str, tuple[Offer, str]] = {
         say("withdrawal", WITHDRAWAL, AURORA,
             withdrawal_body({"id": PATTERN, "version": 1, "entry": "0" * 64}), ["Aurora analyst"]),
         "previous_mismatch"),
+    "a withdrawal of what stays": (
+        say("withdrawal", WITHDRAWAL, AURORA,
+            withdrawal_body({"id": identifier("incident-action", 1), "version": 1, "entry": "0" * 64}),
+            ["Aurora analyst"]), "unknown_record"),
     "too few admins for themselves": (say("membership.change_admins", FORUM, FORUM, admins_body(["Ada"], 1), ["Ada"]),
                                       "insufficient_signatures"),
 }  # fmt: skip

@@ -108,6 +108,10 @@ def test_a_later_change_closes_the_history_before_it() -> None:
     assert (first.author_unbroken, first.admins_unbroken) == (True, True)
     last = proven(KINDS.index("withdrawal"), AURORA)
     assert (last.author_unbroken, last.admins_unbroken) == (False, False)
+    # A later change of the admins says nothing of the lab, and a change is not its own continuation.
+    for index in (9, KINDS.index("revoke_key")):
+        between = proven(index, AURORA)
+        assert (between.author_unbroken, between.admins_unbroken) == (False, True), index
 
 
 def test_what_became_of_the_key_and_the_lab_since_is_told() -> None:
