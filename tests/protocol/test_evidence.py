@@ -447,6 +447,7 @@ def test_a_log_that_begins_with_something_else_is_forged() -> None:
     tree = Tree([b"{}", *(entry.encode() for entry in log.entries[1:])])
     documents = tree.accuse(0, [])
     assert "not the founding statement" in proven(log, documents, Fault.FORGE).reasons[1]
+    proven(log, Tree([b"{}"]).accuse(0, []), Fault.FORGE)
     assert not judge(evidence(log, documents)).proven
 
 
@@ -473,6 +474,7 @@ def test_incomplete_and_contradictory_files_prove_nothing() -> None:
     unproven(log, without_entry, "does not lead")
     without_proof = {name: text for name, text in documents.items() if name != "inclusion_proof"}
     unproven(log, without_proof, "interrupted")
+    unproven(log, {**documents, "inclusion_proof": documents["inclusion_proof"] + " "}, "not a tlog-proof")
     unproven(log, {**documents, "index": "x"}, "decimal")
     unproven(log, {**documents, "context": tree.accuse(accused, range(1, accused))["context"]}, "lacks the entries")
     unproven(log, {**documents, "context": tree.accuse(0, range(accused + 1))["context"]}, "both as accused")
