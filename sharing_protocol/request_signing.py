@@ -38,6 +38,8 @@ TAG = "stillwatch"
 WINDOW_SECONDS = 60
 """How far `created` may be from the hub's clock, either way."""
 MIN_NONCE, MAX_NONCE = 16, 64
+_LAST_SECOND = 253_402_300_799
+"""The end of the year 9999, after which the library has no times."""
 
 _TARGET = ("@method", "@authority", "@path", "@query")
 
@@ -301,7 +303,7 @@ def _sign_usual(
     method: str, url: str, content: bytes, signer: Signer, created: int, nonce: str
 ) -> Mapping[str, str] | None:
     """The headers of `sign_request`, None if this is not of the usual form."""
-    if not _USUAL_NONCE.fullmatch(nonce) or not 0 <= created < 10**15:
+    if not _USUAL_NONCE.fullmatch(nonce) or not 0 <= created <= _LAST_SECOND:
         return None
     digest = f"sha-256=:{b64encode(hashlib.sha256(content).digest()).decode()}:" if content else None
     covered = " ".join(f'"{name}"' for name in (*_TARGET, *(["content-digest"] if digest else [])))

@@ -107,7 +107,14 @@ def evidence(log: ForumLog, documents: dict[str, str], fault: Fault = Fault.FORG
 
 def verdict(log: ForumLog, documents: dict[str, str], fault: Fault = Fault.FORGE) -> Verdict:
     """What the documents prove to somebody who has pinned this log's forum."""
-    return judge(evidence(log, documents, fault), log.fingerprint)
+    return reasoned(judge(evidence(log, documents, fault), log.fingerprint))
+
+
+def reasoned(found: Verdict) -> Verdict:
+    """The same verdict, which must give its reasons in sentences."""
+    assert found.reasons
+    assert all(" " in reason and "None" not in reason for reason in found.reasons), found.reasons
+    return found
 
 
 def eventful_log() -> ForumLog:

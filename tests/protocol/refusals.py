@@ -16,6 +16,7 @@ def code_of(error: ProtocolError) -> str:
     """The code of an error, which must have a sentence for people as well."""
     assert isinstance(error.detail, str)
     assert " " in error.detail
+    assert "None" not in error.detail
     assert isinstance(error.code, str)
     return error.code
 

@@ -17,10 +17,11 @@ from sharing_protocol.envelope import STATEMENT_TYPE, Envelope, Signature
 from sharing_protocol.errors import Fault, Malformed
 from sharing_protocol.evidence import Verdict, judge
 from sharing_protocol.keys import encode_base64
-from sharing_protocol.log_excerpt import read_entries
+from sharing_protocol.log_excerpt import MAX_ENTRIES, read_entries
 from sharing_protocol.notes import SignatureType, VerifierKey
+from sharing_protocol.strict_json import Json
 from sharing_protocol.trust import MAX_SKEW_SECONDS
-from tests.protocol.excerpts import NOON, Tree, eventful_log, evidence, lines, verdict
+from tests.protocol.excerpts import NOON, Tree, eventful_log, evidence, lines, reasoned, verdict
 from tests.protocol.forum_log import (
     AURORA,
     BOREAL,
@@ -52,6 +53,7 @@ from tests.protocol.refusals import code_of
 HONEST = eventful_log()
 TREE = Tree.of(HONEST)
 EVERYTHING = range(HONEST.size)
+RECORDS = [index for index, made in enumerate(HONEST.entries) if b'"type":"membership.' not in made.payload]
 
 
 def proven(log: ForumLog, documents: dict[str, str], fault: Fault) -> Verdict:
@@ -63,7 +65,7 @@ def proven(log: ForumLog, documents: dict[str, str], fault: Fault) -> Verdict:
 
 def unproven(log: ForumLog, documents: dict[str, str], told: str, fault: Fault = Fault.FORGE) -> None:
     found = verdict(log, documents, fault)
-    assert (found.proven, found.culprits) == (False, ()), found.reasons
+    assert (found.proven, found.fault, found.culprits) == (False, fault, ()), found.reasons
     assert told in " ".join(found.reasons)
 
 
@@ -82,6 +84,14 @@ def test_nor_does_leaving_out_one_entry(left_out: int) -> None:
     for accused in EVERYTHING:
         shown = set(EVERYTHING) - {left_out, accused} | ({0} if accused else set())
         assert not verdict(HONEST, TREE.accuse(accused, shown)).proven, accused
+
+
+@pytest.mark.parametrize("accused", RECORDS)
+def test_nor_does_showing_who_may_speak_and_hardly_a_record(accused: int) -> None:
+    membership = set(EVERYTHING) - set(RECORDS)
+    unproven(HONEST, TREE.accuse(accused, membership), "rightly there")
+    for other in set(RECORDS) - {accused}:
+        assert not verdict(HONEST, TREE.accuse(accused, membership | {other})).proven, other
 
 
 @settings(max_examples=100)
@@ -166,6 +176,7 @@ def forked() -> Tree:
 def test_one_size_and_two_roots_are_a_fork() -> None:
     documents = {"old_checkpoint": TREE.note(9), "new_checkpoint": forked().note(9)}
     found = proven(HONEST, documents, Fault.FORK)
+    assert "which the forum's founding statement names" in found.reasons[0]
     assert "two roots" in found.reasons[1]
     assert judge(evidence(HONEST, documents)).proven, "the log's own key signed both, whichever forum it is"
 
@@ -183,6 +194,7 @@ def test_two_sizes_that_do_not_continue_each_other_are_a_fork(size: int) -> None
         return
     proven(HONEST, documents, Fault.FORK)
     unproven(HONEST, {**documents, "prefix_proof": ""}, "do not contradict", Fault.FORK)
+    unproven(HONEST, {**documents, "prefix_proof": documents["prefix_proof"] + " "}, "not a tlog-proof", Fault.FORK)
 
 
 def test_an_older_state_vouched_for_as_the_newest_is_a_roll_back() -> None:
@@ -191,7 +203,7 @@ def test_an_older_state_vouched_for_as_the_newest_is_a_roll_back() -> None:
         "new_checkpoint": TREE.note(5, NOON + MAX_SKEW_SECONDS + 1),
     }
     proven(HONEST, documents, Fault.ROLL_BACK)
-    assert not judge(evidence(HONEST, documents)).proven, "whose the timestamp key is hangs on the forum"
+    assert not reasoned(judge(evidence(HONEST, documents))).proven, "whose the timestamp key is hangs on the forum"
 
 
 # -- one checkpoint --------------------------------------------------------------------------------------------------
@@ -257,11 +269,18 @@ def unsigned(log: ForumLog) -> Envelope:
 
 
 REVISION = say("pattern", PATTERN, AURORA, pattern_body(title="Revised"), ["Aurora analyst"])
+LATER_REVISION = with_changes(
+    ["Aurora analyst"], "pattern", PATTERN, AURORA, pattern_body(), version=3, previous="0" * 64
+)
 TWO = ["Ada", "Ben"]
 CONCLUSIVE: dict[str, tuple[Offer, str]] = {
     "signed by a revoked key": (after(revoke, REVISION), "revoked_key"),
     "by an expelled lab": (after(expel, REVISION), "member_expelled"),
     "a revision after the withdrawal": (after(withdraw, REVISION), "withdrawn"),
+    "a revision after the withdrawal, and one left out": (after(withdraw, LATER_REVISION), "withdrawn"),
+    "another lab's revision, and one left out": (
+        with_changes(["Boreal analyst"], "pattern", PATTERN, BOREAL, pattern_body(), version=3, previous="0" * 64),
+        "not_the_author"),
     "a forged signature": (unsigned, "bad_signature"),
     "by another lab's key": (say("pattern", PATTERN, AURORA, pattern_body(), ["Boreal analyst"]), "not_the_author"),
     "another lab's record": (say("pattern", PATTERN, BOREAL, pattern_body(), ["Boreal analyst"]), "not_the_author"),
@@ -295,6 +314,10 @@ CONCLUSIVE: dict[str, tuple[Offer, str]] = {
         say("withdrawal", WITHDRAWAL, AURORA,
             withdrawal_body({"id": PATTERN, "version": 1, "entry": "0" * 64}), ["Aurora analyst"]),
         "previous_mismatch"),
+    "a withdrawal of what stays": (
+        say("withdrawal", WITHDRAWAL, AURORA,
+            withdrawal_body({"id": identifier("incident-action", 1), "version": 1, "entry": "0" * 64}),
+            ["Aurora analyst"]), "unknown_record"),
     "too few admins for themselves": (say("membership.change_admins", FORUM, FORUM, admins_body(["Ada"], 1), ["Ada"]),
                                       "insufficient_signatures"),
 }  # fmt: skip
@@ -401,7 +424,7 @@ def test_two_statements_of_one_version_are_the_hubs_doing_and_the_authors() -> N
     log, tree, accused = offered(twin)
     found = proven(log, tree.accuse(accused, range(accused)), Fault.FORGE)
     assert found.culprits == ("hub", AURORA)
-    assert "both signed by keys of their author" in found.reasons[2]
+    assert f"entries 3 and {accused} are two different statements of one version, both signed" in found.reasons[2]
     # Of membership, the forum's admins are the author; the hub let the second one in.
     again = say("membership.admit", AURORA, FORUM, admit_body(AURORA, "Aurora again", lab_keys("Evil")), TWO)
     log, tree, accused = offered(lambda log: signed(
@@ -409,11 +432,22 @@ def test_two_statements_of_one_version_are_the_hubs_doing_and_the_authors() -> N
     assert proven(log, tree.accuse(accused, range(accused)), Fault.FORGE).culprits == ("hub",)
 
 
+def test_a_version_that_was_taken_accuses_its_author_only_if_both_statements_are_shown() -> None:
+    twin = with_changes(["Aurora analyst"], "pattern", PATTERN, AURORA, pattern_body(title="Other"), version=1,
+                        previous=None)  # fmt: skip
+    log, tree, accused = offered(after(lambda log: log.append(REVISION(log)), twin))
+    assert proven(log, tree.accuse(accused, range(accused)), Fault.FORGE).culprits == ("hub", AURORA)
+    without_first = proven(log, tree.accuse(accused, set(range(accused)) - {3}), Fault.FORGE)
+    assert without_first.culprits == ("hub",)
+    assert "[version_conflict]" in without_first.reasons[1]
+
+
 def test_a_log_that_begins_with_something_else_is_forged() -> None:
     log = forum_with_records()
     tree = Tree([b"{}", *(entry.encode() for entry in log.entries[1:])])
     documents = tree.accuse(0, [])
     assert "not the founding statement" in proven(log, documents, Fault.FORGE).reasons[1]
+    proven(log, Tree([b"{}"]).accuse(0, []), Fault.FORGE)
     assert not judge(evidence(log, documents)).proven
 
 
@@ -434,8 +468,13 @@ def test_what_was_only_seen_is_said_to_be_no_proof() -> None:
 def test_incomplete_and_contradictory_files_prove_nothing() -> None:
     log, tree, accused = offered(CONCLUSIVE["another forum"][0])
     documents = tree.accuse(accused, range(accused))
+    without_context = {name: text for name, text in documents.items() if name != "context"}
+    unproven(log, without_context, "lacks the entries")
+    without_entry = {name: text for name, text in documents.items() if name != "entry"}
+    unproven(log, without_entry, "does not lead")
     without_proof = {name: text for name, text in documents.items() if name != "inclusion_proof"}
     unproven(log, without_proof, "interrupted")
+    unproven(log, {**documents, "inclusion_proof": documents["inclusion_proof"] + " "}, "not a tlog-proof")
     unproven(log, {**documents, "index": "x"}, "decimal")
     unproven(log, {**documents, "context": tree.accuse(accused, range(1, accused))["context"]}, "lacks the entries")
     unproven(log, {**documents, "context": tree.accuse(0, range(accused + 1))["context"]}, "both as accused")
@@ -444,9 +483,9 @@ def test_incomplete_and_contradictory_files_prove_nothing() -> None:
     backwards = json.loads(documents["context"])[::-1]
     unproven(log, {**documents, "context": json.dumps(backwards)}, "order of their indices")
     file = evidence(log, documents)
-    assert not judge(file.model_copy(update={"founding": None})).proven
-    assert not judge(file.model_copy(update={"founding": "{}"})).proven
-    assert not judge(file, "0" * 64).proven
+    assert not reasoned(judge(file.model_copy(update={"founding": None}))).proven
+    assert not reasoned(judge(file.model_copy(update={"founding": "{}"}))).proven
+    assert not reasoned(judge(file, "0" * 64)).proven
 
 
 def test_files_that_are_no_evidence_are_named_so() -> None:
@@ -459,5 +498,11 @@ def test_files_that_are_no_evidence_are_named_so() -> None:
             evidence_files.parse(data)
         assert code_of(refused.value) == "not_evidence"
     assert evidence_files.parse(json.dumps(whole).encode()).documents == {}
-    with pytest.raises(Malformed):
-        read_entries([{"index": 0, "entry": "", "inclusion_proof": []}] * 2000)
+
+
+def test_an_excerpt_has_at_most_1024_entries() -> None:
+    many: list[Json] = [{"index": index, "entry": "", "inclusion_proof": []} for index in range(MAX_ENTRIES + 1)]
+    assert len(read_entries(many[:-1])) == MAX_ENTRIES
+    with pytest.raises(Malformed, match="at most 1024") as refused:
+        read_entries(many)
+    assert code_of(refused.value) == "malformed_excerpt"

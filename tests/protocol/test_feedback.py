@@ -207,3 +207,15 @@ def test_what_never_counted_changes_nothing_when_it_goes(said: list[Said], chang
     half = said[: len(said) // 2]
     gone = [change(one) for one in said[len(said) // 2 :]]
     assert feedback([*half, *gone], NOW) == feedback(half, NOW)
+
+
+@pytest.mark.parametrize(
+    ("found", "of", "low", "high"),
+    [
+        (0, 0, 0, 1), (0, 1, 0, 0.7935), (1, 1, 0.2065, 1), (0, 10, 0, 0.2775), (1, 10, 0.0179, 0.4042),
+        (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1),
+    ],
+)  # fmt: skip
+def test_the_interval_of_a_share_is_wilsons(found: int, of: int, low: float, high: float) -> None:
+    assert wilson(found, of) == pytest.approx((low, high), abs=5e-5)
+    assert (wilson(found, of)[0] == 0, wilson(found, of)[1] == 1) == (low == 0, high == 1)

@@ -134,6 +134,7 @@ def test_a_threshold_beyond_the_admins_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         after(Membership(), statement, 0, "00" * 32)
     assert code_of(refused.value) == "bad_threshold"
+    assert refused.value.where == "body.threshold"
 
 
 @pytest.mark.parametrize(
@@ -265,6 +266,14 @@ def test_a_lab_needs_an_owner() -> None:
     log = forum_of_two_labs()
     body = admit_body(CIRRUS, "Cirrus", [("Cirrus analyst", "analyst")])
     refuses(log, signed(log.next("membership.admit", CIRRUS, FORUM, body), *TWO), "no_owner_key", "body.keys")
+
+
+def test_a_new_key_is_its_holders_from_its_entry_on() -> None:
+    log = forum_of_two_labs()
+    log.say("membership.add_key", AURORA, AURORA, add_key_body("Aurora second", "analyst", AURORA), ["Aurora owner"])
+    log.say("membership.change_admins", FORUM, FORUM, admins_body(["Ada", "Dora"], 1), ["Ada", "Ben", "Dora"])
+    added = [log.membership.keys[key(name).public_key.key_id] for name in ("Aurora second", "Dora")]
+    assert [(registered.holder, registered.since) for registered in added] == [(AURORA, 3), (FORUM, 4)]
 
 
 def test_a_key_is_registered_once_ever() -> None:
@@ -558,6 +567,7 @@ def test_a_new_threshold_beyond_the_new_admins_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         after(log.membership, membership_statement(document), 1, "00" * 32)
     assert code_of(refused.value) == "bad_threshold"
+    assert refused.value.where == "body.threshold"
     with pytest.raises(Refused) as refused:
         after(Membership(), membership_statement(document), 1, "00" * 32)
     assert code_of(refused.value) == "not_founded"

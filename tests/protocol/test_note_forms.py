@@ -170,6 +170,21 @@ def test_a_key_that_signed_twice_counts_once() -> None:
     assert len(notes.verify(Note(text, (line, line)), [LOG])) == 1
 
 
+@pytest.mark.parametrize("times", [(0, 1), (1, 0), (8, 9), (9, 8)])
+def test_of_two_cosignatures_by_one_key_the_newest_counts(times: tuple[int, int]) -> None:
+    note = Note("text\n", tuple(notes.cosign("text\n", WITNESS.name, key("witness"), time) for time in times))
+    assert [held.timestamp for held in notes.verify(note, [WITNESS])] == [max(times)]
+
+
+@pytest.mark.parametrize("length", [1, 8, 64, 71, 73])
+def test_a_cosignature_of_another_length_does_not_hold(length: int) -> None:
+    line = notes.cosign("text\n", WITNESS.name, key("witness"), 1_772_366_400)
+    assert len(line.value) == 72
+    other = NoteSignature(line.name, line.key_id, (line.value + b"x")[:length])
+    with pytest.raises(Malformed, match="does not hold"):
+        notes.verify(Note("text\n", (other,)), [WITNESS])
+
+
 def test_two_keys_with_one_name_and_key_id_do_not_spoil_each_others_lines() -> None:
     # Two of about 73,000 keys: nothing keeps a lab from looking for such a pair, and registering it.
     signers = [key("Aurora witness 68838"), key("Aurora witness 72965")]

@@ -115,6 +115,7 @@ def test_a_fork_by_the_new_keys_is_proven_by_the_record_that_names_them() -> Non
     old, new = note(NEW, 6), note(NEW, 6, bytes(32))
     found = judged(old, new)
     assert (found.proven, found.fault, found.culprits) == (True, Fault.FORK, ("hub",))
+    assert "which its admins name" in found.reasons[0]
     assert not any("gave such keys up" in reason for reason in found.reasons)
     assert not judged(old, new, record=False).proven
 

@@ -11,10 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharing_protocol import strict_json
+from sharing_protocol.envelope import MAX_ENVELOPE_BYTES
 from sharing_protocol.errors import Malformed, ProtocolError, Unproven
+from sharing_protocol.log_excerpt import LoggedEntry
 from sharing_protocol.membership import Status
 from sharing_protocol.notes import cosign, parse
-from sharing_protocol.record_proof import MAX_PROOF_BYTES, ProvenStatement, RecordProof, own_signatures, verify
+from sharing_protocol.record_proof import (
+    MAX_PROOF_BYTES,
+    ProvenStatement,
+    RecordProof,
+    decode,
+    own_signatures,
+    verify,
+)
 from sharing_protocol.tlog_proof import TlogProof
 from tests.protocol.excerpts import NOON, Tree, eventful_log
 from tests.protocol.forum_log import (
@@ -99,6 +108,10 @@ def test_a_later_change_closes_the_history_before_it() -> None:
     assert (first.author_unbroken, first.admins_unbroken) == (True, True)
     last = proven(KINDS.index("withdrawal"), AURORA)
     assert (last.author_unbroken, last.admins_unbroken) == (False, False)
+    # A later change of the admins says nothing of the lab, and a change is not its own continuation.
+    for index in (9, KINDS.index("revoke_key")):
+        between = proven(index, AURORA)
+        assert (between.author_unbroken, between.admins_unbroken) == (False, True), index
 
 
 def test_what_became_of_the_key_and_the_lab_since_is_told() -> None:
@@ -283,7 +296,19 @@ def test_a_founding_that_founds_nothing() -> None:
 
 
 def test_a_proof_has_a_largest_size() -> None:
-    [entry] = SMALL.logged([1])
-    many = RecordProof(PROOF.entry, PROOF.proof, tuple([entry] * 5000))
+    def filled(text: int) -> RecordProof:
+        """With so much text in its entries."""
+        lengths = [min(MAX_ENVELOPE_BYTES, text - start) for start in range(0, text, MAX_ENVELOPE_BYTES)]
+        filling = (LoggedEntry(index, b"x" * length, ()) for index, length in enumerate(lengths))
+        return RecordProof(PROOF.entry, PROOF.proof, tuple(filling))
+
+    text = MAX_PROOF_BYTES - 20_000
+    text += MAX_PROOF_BYTES - len(filled(text).encode())
+    largest = filled(text)
+    data = largest.encode()
+    assert len(data) == MAX_PROOF_BYTES
+    assert decode(data) == largest
     with pytest.raises(Malformed, match="at most"):
-        many.encode()
+        filled(text + 1).encode()
+    with pytest.raises(Malformed, match="at most"):
+        decode(data.replace(b"x", b"xx", 1))

@@ -5,11 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import NoReturn, TypeVar
 
 import hypothesis.strategies as st
 import pytest
-from http_message_signatures import HTTPMessageSignaturesException, InvalidSignature
+from http_message_signatures import (
+    HTTPMessageSignaturesException,
+    HTTPMessageSigner,
+    HTTPMessageVerifier,
+    InvalidSignature,
+)
 from hypothesis import given
 
 from sharing_protocol import request_signing
@@ -20,6 +26,7 @@ from tests.protocol.forum_log import key
 from tests.protocol.refusals import code_of
 
 NOW = 1_772_366_400
+LAST_SECOND = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 NONCE = "0123456789abcdef"
 URL = "https://hub.example:8443/records?kind=pattern&after=7"
 BODY = b'{"payload":"e30="}'
@@ -269,12 +276,13 @@ def test_outside_the_window_a_request_is_stale(offset: float) -> None:
     assert code_of(caught.value) == "stale_request"
 
 
-def test_the_reason_for_refusing_a_key_passes_through() -> None:
+@pytest.mark.parametrize("lines", [headers(body=b""), handmade(TARGET, PARAMETERS, {})], ids=["usual", "another form"])
+def test_the_reason_for_refusing_a_key_passes_through(lines: Headers) -> None:
     def suspended(_: str) -> PublicKey:
         raise Refused("member_suspended", "Aurora is suspended")
 
     with pytest.raises(Refused) as caught:
-        verify_request("POST", URL, headers(), BODY, suspended, NOW)
+        verify_request("POST", URL, lines, b"", suspended, NOW)
     assert code_of(caught.value) == "member_suspended"
 
 
@@ -332,6 +340,13 @@ def by_the_library(ask: Callable[[], T]) -> T:
         return ask()
 
 
+def signing(method: str, url: str, body: bytes, created: int, nonce: str = NONCE) -> dict[str, str] | str:
+    try:
+        return dict(sign_request(method, url, body, SIGNER, created, nonce))
+    except (HTTPMessageSignaturesException, ValueError, OverflowError) as error:
+        return type(error).__name__
+
+
 requests = st.tuples(
     st.sampled_from(["GET", "POST", "get", "M-SEARCH", "POST\n"]),
     st.builds("{}://{}{}".format, st.sampled_from(["http", "https"]), st.sampled_from(HOSTS), st.sampled_from(TARGETS)),
@@ -341,7 +356,7 @@ requests = st.tuples(
 
 @given(
     asked=requests,
-    created=st.integers(-1, 2 * NOW) | st.sampled_from([10**15 - 1, 10**15]),
+    created=st.integers(-1, 2 * NOW),
     nonce=st.sampled_from([NONCE, "a b" * 6, 'q"\\' * 8, "é" * 20]),
 )
 def test_what_is_signed_without_the_library_is_what_it_signs(
@@ -350,12 +365,14 @@ def test_what_is_signed_without_the_library_is_what_it_signs(
     method, url, body = asked
 
     def sign() -> dict[str, str] | str:
-        try:
-            return dict(sign_request(method, url, body, SIGNER, created, nonce))
-        except (HTTPMessageSignaturesException, ValueError, OverflowError) as error:
-            return type(error).__name__
+        return signing(method, url, body, created, nonce)
 
     assert sign() == by_the_library(sign)
+
+
+@pytest.mark.parametrize("created", [-1, 0, LAST_SECOND, LAST_SECOND + 1, 10**15, 10**30])
+def test_the_first_and_the_last_time_are_the_librarys(created: int) -> None:
+    assert signing("POST", URL, BODY, created) == by_the_library(lambda: signing("POST", URL, BODY, created))
 
 
 @given(data=st.data())
@@ -377,6 +394,18 @@ def test_what_is_verified_without_the_library_is_what_it_verifies(data: st.DataO
     now = NOW + data.draw(st.sampled_from([0, WINDOW_SECONDS, WINDOW_SECONDS + 1, -WINDOW_SECONDS - 1]))
     told = outcome(method, url, lines, body, now)
     assert told == by_the_library(lambda: outcome(method, url, lines, body, now))
+
+
+@pytest.mark.parametrize("body", [b"", BODY])
+def test_the_usual_form_takes_no_library(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    def asked(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("the library was asked")
+
+    monkeypatch.setattr(HTTPMessageSigner, "sign", asked)
+    monkeypatch.setattr(HTTPMessageVerifier, "verify", asked)
+    lines = headers(body=body)
+    assert verify(lines, body=body) == SignedRequest(SIGNER.public_key.key_id, NONCE, NOW)
+    refused("wrong_digest" if body else "bad_request_signature", lines, body=b"other")
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from typing import NoReturn
 
 import hypothesis.strategies as st
 import pytest
@@ -147,6 +148,19 @@ def test_json_is_at_most_32_levels_deep(opening: bytes, closing: bytes) -> None:
 
 def test_integers_up_to_the_safe_bound() -> None:
     assert strict_json.loads(b"[9007199254740991,-9007199254740991,-0]") == [2**53 - 1, -(2**53) + 1, 0]
+
+
+def test_compact_json_takes_no_second_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> NoReturn:
+        raise AssertionError("the slower reader was asked")
+
+    monkeypatch.setattr(json.JSONDecoder, "decode", asked)
+    assert strict_json.loads('{"a":[1,-2.5,"\u00e9",null]}'.encode()) == {"a": [1, -2.5, "\u00e9", None]}
+
+
+def test_a_fraction_has_at_most_64_characters() -> None:
+    assert strict_json.loads(b"[-1." + b"5" * 61 + b"]") == [-1.5555555555555556]
+    assert "too long" in not_json(b"[-1." + b"5" * 62 + b"]")
 
 
 def test_a_duplicate_is_found_among_thousands() -> None:

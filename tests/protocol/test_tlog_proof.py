@@ -24,6 +24,11 @@ def test_what_is_written_is_read(index: int, steps: list[bytes]) -> None:
     assert tlog_proof.parse(str(proof).encode()) == proof
 
 
+def test_a_proof_of_the_deepest_tree_is_read() -> None:
+    proof = TlogProof(10**15 - 1, (bytes(32),) * MAX_STEPS, NOTE)
+    assert tlog_proof.parse(str(proof).encode()) == proof
+
+
 def test_it_reads_as_the_specification_has_it() -> None:
     tree = Tree.of(forum_of_two_labs())
     [entry] = tree.logged([1])
