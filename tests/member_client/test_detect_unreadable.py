@@ -140,7 +140,8 @@ def test_a_column_that_is_named_and_never_met_is_told_of_files_with_rows(tmp_pat
     log = write_json_lines(tmp_path / "log.jsonl", [{"account.id": "a"}, {"who": {"org": "b"}}])
     found = readability(log, columns)
     assert found.unmet == [("account.id", "customer")]
-    assert found.unreadable == found.implausible == {}
+    assert found.unreadable == {}
+    assert found.implausible == {}
     pq.write_table(pa.table({"who": [{"org": "b"}]}), tmp_path / "log.parquet")
     assert readability(tmp_path / "log.parquet", columns).unmet == [("account.id", "customer")]
     empty = write_json_lines(tmp_path / "empty.jsonl", [])
@@ -225,9 +226,9 @@ def test_a_task_of_spark_tells_the_same(tmp_path: Path) -> None:
     assert report.readability.unreadable["timestamp"].rows == 2
     columns["timestamp"] = Column("timestamp", unit="ms")
     log = as_json(tmp_path, "timestamp", MARCH)
-    *_, last = numbered_rows(source := Source((str(log),), columns=columns), request_fields(), None, {}, 0)
+    *_, last = numbered_rows(Source((str(log),), columns=columns), request_fields(), None, {}, 0)
     report = FileReport(**json.loads(last.column(REPORT)[0].as_py()))
-    assert report.readability == readability(log, source.columns)
+    assert report.readability == readability(log, columns)
     assert report.readability.implausible["timestamp"].rows == 2
 
 

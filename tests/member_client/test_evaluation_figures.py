@@ -142,10 +142,6 @@ def test_the_tables_of_patterns_name_starters_and_thresholds_that_exist() -> Non
         assert shipped[0] in values
 
 
-def test_a_starter_is_evaluated_on_the_windows_that_it_names() -> None:
-    assert {one.name: one.hours for one in starters(["new-model-rush"])} == {"new-model-rush": {24}}
-
-
 def test_each_way_of_flagging_finds_its_accounts(tmp_path: Path) -> None:
     by_request = candidate(tmp_path, "by_request", "request", 'prompt.text|startswith: "Solve the"', "query_pattern")
     by_account = candidate(

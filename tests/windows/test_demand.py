@@ -101,6 +101,7 @@ def test_no_starter_asks_for_clusters_of_fewer_than_eight_accounts_or_for_hours(
     asked = demands(one.logic for one in starters())
     assert {one.hours for one in asked} == {24, 168}
     assert min(one.least for one in asked if one.kind != ACCOUNT) == 8
+    assert {one.hours for one in demands(one.logic for one in starters(["new-model-rush"]))} == {24}
 
 
 def week(rng: random.Random) -> list[Request]:
