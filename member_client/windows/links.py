@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import duckdb
 
-from member_client.windows.components import PAYMENT, add_components
+from member_client.windows.components import add_components
 from member_client.windows.demand import COMPONENT
 
 MACROS = """
@@ -45,6 +45,9 @@ _KEYS: Mapping[str, str] = {
       where kind = 'template';
     """,
 }
+
+# Of these, features of all clusters say how many there are; components link by payment, too.
+_COUNTED = ("payment", "network", "client")
 
 # An account takes part in a kind's clusters with its eight most frequent values: heavy ones have thousands.
 _SHARED = """
@@ -95,7 +98,7 @@ def link_accounts(connection: duckdb.DuckDBPyConnection, kinds: Collection[str])
     """
     connection.execute(_EMPTY)
     for kind, statement in _KEYS.items():
-        if kind in kinds or (kind == PAYMENT and COMPONENT in kinds):
+        if kind in kinds or kind in _COUNTED:
             connection.execute(statement)
     connection.execute(_SHARED)
     if COMPONENT in kinds:
