@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from member_client.cli import output
 from member_client.cli.output import HomeOption, JsonOption, open_session, say
 from member_client.errors import InvalidInput
+from member_client.pictures import check_chart, write_chart
 
 if TYPE_CHECKING:
     from member_client.evaluation.candidates import Candidate
@@ -134,7 +135,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--chart",
-            help="Measure the curves (minutes), and draw them: .html or .svg.",
+            help="Measure the curves (minutes), and draw them: .png, .html or .svg.",
             metavar="FILE",
             show_default=False,
         ),
@@ -147,14 +148,16 @@ def evaluate(
     Every attack file becomes a campaign that hides among ordinary accounts. Nothing leaves this machine.
     docs/evaluation.md says what the simulated lab is like, and what the figures cannot say.
     """
-    from member_client.evaluation.chart import draw  # these take a second, which other commands shall not pay
+    from member_client.detection.findings import check_target
+    from member_client.evaluation.chart import curves_drawn  # these take a second, which other commands shall not pay
     from member_client.evaluation.evaluating import Evaluation
     from member_client.evaluation.prompts import read_names
     from member_client.evaluation.world import Settings, gather
 
     settings = Settings(accounts, _parse_mix(mix), seed, ordinary, days)
-    if chart is not None and chart.suffix not in (".html", ".svg"):
-        raise InvalidInput(f"cannot draw {chart}", "name a file that ends with .html or .svg")
+    if chart is not None:
+        check_chart(chart)
+        check_target(chart, "--chart")
     candidates = _candidates(patterns, pattern or [], home)
     allowed = None if allow_list is None else read_names(allow_list)
     prompts = gather(_read(attack), _read(benign), _read(batch or []), allowed)
@@ -167,7 +170,7 @@ def evaluate(
         if curves or chart is not None:
             report["curves"] = evaluation.curves(settings)
     if chart is not None:
-        chart.write_text(draw(report["curves"], chart.suffix), "utf-8")
+        write_chart(chart, curves_drawn(report["curves"]))
     if as_json:
         output.print_json(report)
         return

@@ -13,7 +13,7 @@ import typer
 
 from member_client.backtest.backtesting import Backtest
 from member_client.backtest.backtesting import backtest as run_backtest
-from member_client.backtest.chart import check_chart, write_chart
+from member_client.backtest.chart import days_drawn
 from member_client.backtest.legitimate import read_legitimate
 from member_client.backtest.measured import measured
 from member_client.cli import output
@@ -44,6 +44,7 @@ from member_client.lifecycle.backtests import keep_backtest, kept_of
 from member_client.patterns.finding import resolve, short_id
 from member_client.patterns.trials import try_new
 from member_client.patterns.yaml_writing import dump
+from member_client.pictures import check_chart, write_chart
 from member_client.session import Session
 
 SHOWN_DAYS = 62
@@ -127,7 +128,7 @@ def backtest(
         broken.warn()
         raise InvalidInput("these logs have no requests to look at", "name other files, or an earlier --since")
     if chart is not None:
-        write_chart(chart, tested.title, result.days)
+        write_chart(chart, days_drawn(tested.title, result.days))
     _keep(session, chosen, result)
     if as_json:
         seconds = round(time.monotonic() - started, 3)

@@ -135,11 +135,15 @@ def warn_missing(missing: Mapping[str, tuple[str, ...]], hopeless: frozenset[str
 
 
 def warn_unreadable(readability: Readability) -> None:
-    """Say by field what could not be read, and which columns were named that no row has."""
+    """Say by field what could not be read or meant, and which columns were named that no row has."""
     for name, found in sorted(readability.unreadable.items()):
         rows = f"{found.rows:,} row{'' if found.rows == 1 else 's'}"
         output.warn(f"{name} could not be read in {rows}, where it counts as absent; the first has {found.kind}")
         output.warn(f"hint: {found.hint}")
+    for name, times in sorted(readability.implausible.items()):
+        rows = f"{times.rows:,} row{'' if times.rows == 1 else 's'}"
+        output.warn(f"{name} is before 2015 or in the future in {rows}, the first of these in the year {times.year}")
+        output.warn(f"hint: {times.hint}")
     for name, column in readability.unmet:
         output.warn(f"no row has the column {column!r}, which {name} is mapped to")
 

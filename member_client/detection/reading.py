@@ -110,6 +110,7 @@ def read(
         ):
             if progress is not None:
                 progress(int(size * share))
+            readability.note_times(batch, request.columns)
             yield Chunk(request.file, batch, Position(rows))
         return
     lines = _Lines(request, broken)
@@ -132,13 +133,16 @@ def read(
             rows += batch.num_rows
             if progress is not None:
                 progress(lines.bytes)
+            readability.note_times(batch, columns)
             yield Chunk(request.file, batch, lines.position)
     if progress is not None:
         progress(lines.bytes)
     if rows + len(builder):
         readability.note_columns(columns, unmet)
     _note_odd(builder, request, readability)
-    yield Chunk(request.file, builder.take(first_id), lines.position)
+    batch = builder.take(first_id)
+    readability.note_times(batch, columns)
+    yield Chunk(request.file, batch, lines.position)
 
 
 def _note_odd(builder: BatchBuilder, request: Request, readability: Readability) -> None:

@@ -123,7 +123,11 @@ def _summary(document: dict[str, Any]) -> Summary:
             tallies=_TALLIES.validate_python(document["patterns"]),
             left_out=_LEFT_OUT.validate_python(document["left_out"]),
             reported=document["reported"],
-            readability={name: document[name] for name in ("unreadable", "columns_never_met") if name in document},
+            readability={
+                name: document[name]
+                for name in ("unreadable", "implausible_times", "columns_never_met")
+                if name in document
+            },
         )
     except ValidationError as error:
         raise ValueError(f"{error.error_count()} values are not as they should be") from error

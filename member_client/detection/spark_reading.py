@@ -23,7 +23,7 @@ from member_client.detection.log_settings import Source
 from member_client.detection.reading import Request, read
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.text_scan import TextScan
-from member_client.detection.unreadable import Readability, Unreadable
+from member_client.detection.unreadable import Implausible, Readability, Unreadable
 from member_client.errors import InvalidInput
 from sharing_protocol.pattern_logic.catalogue import Field
 
@@ -44,7 +44,7 @@ class FileReport:
         rows, present, first, last: its coverage.
         broken: rows left out; the first of them are `described`, by line and reason.
         failed: why it could not be read at all; "" if it could.
-        unreadable, mapped, met: its `Readability`.
+        unreadable, implausible, mapped, met: its `Readability`.
     """
 
     rows: int = 0
@@ -55,6 +55,7 @@ class FileReport:
     described: list[tuple[int, str]] = field(default_factory=list)
     failed: str = ""
     unreadable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    implausible: dict[str, dict[str, Any]] = field(default_factory=dict)
     mapped: list[tuple[str, str]] = field(default_factory=list)
     met: list[tuple[str, str]] = field(default_factory=list)
 
@@ -62,7 +63,8 @@ class FileReport:
     def readability(self) -> Readability:
         """What of its columns was there, and could be read."""
         unreadable = {name: Unreadable(**found) for name, found in self.unreadable.items()}
-        return Readability(unreadable, {(a, b) for a, b in self.mapped}, {(a, b) for a, b in self.met})
+        implausible = {name: Implausible(**found) for name, found in self.implausible.items()}
+        return Readability(unreadable, {(a, b) for a, b in self.mapped}, {(a, b) for a, b in self.met}, implausible)
 
 
 def rows_schema(fields: Sequence[Field]) -> pa.Schema:
@@ -86,6 +88,7 @@ def numbered_rows(
     schema, scan = rows_schema(fields), TextScan(needed)
     first_id = number << _FILE_BITS
     coverage, report = Coverage(), FileReport()
+    readability = coverage.readability
 
     def broken(row: BrokenRow) -> None:
         report.broken += 1
@@ -93,7 +96,7 @@ def numbered_rows(
             report.described.append((row.place.line, row.reason))
 
     try:
-        request, readability = Request(name, source.format, source.columns, fields), coverage.readability
+        request = Request(name, source.format, source.columns, fields)
         for chunk in read(request, first_id, broken, readability=readability):
             batch = sent_since(chunk.batch, since)
             if batch.num_rows:
@@ -105,8 +108,9 @@ def numbered_rows(
         report.failed = str(error)
     report.rows, report.present = coverage.rows, coverage.present
     report.first, report.last = coverage.first, coverage.last
-    report.unreadable = {field_name: asdict(found) for field_name, found in coverage.readability.unreadable.items()}
-    report.mapped, report.met = sorted(coverage.readability.mapped), sorted(coverage.readability.met)
+    report.unreadable = {field_name: asdict(found) for field_name, found in readability.unreadable.items()}
+    report.implausible = {field_name: asdict(found) for field_name, found in readability.implausible.items()}
+    report.mapped, report.met = sorted(readability.mapped), sorted(readability.met)
     last = {EVENT_ID: first_id, EVENT_FILE: name, REPORT: json.dumps(asdict(report))}
     yield pa.RecordBatch.from_pylist([last], schema=schema)
 

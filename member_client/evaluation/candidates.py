@@ -83,28 +83,6 @@ class Candidate:
     def category(self) -> Category:
         return self.logic.category
 
-    @property
-    def hours(self) -> frozenset[int]:
-        """Lengths of the windows that it can match: those that it names, or all."""
-        return frozenset(self._named("window.hours") & {1, 24, 168}) or frozenset({1, 24, 168})
-
-    @property
-    def key_kinds(self) -> frozenset[str]:
-        """Kinds of clusters that it can match: those that it names, or all."""
-        kinds = frozenset({"payment", "subnet", "network", "client", "template", "creation_burst", "component"})
-        named = kinds & self._named("cluster.key_kind")
-        return (named or kinds) if self.category is Category.CLUSTER_WINDOW else frozenset()
-
-    def _named(self, item: str) -> frozenset[Any]:
-        """Values that its rules compare a field with, if every rule does."""
-        by_rule = []
-        for document in self.documents:
-            selections = document.get("detection", {}).values()
-            parts = [part for one in selections for part in _listed(one) if isinstance(part, dict)]
-            if "detection" in document:
-                by_rule.append({value for part in parts for value in _listed(part.get(item, []))})
-        return frozenset[Any]().union(*by_rule) if all(by_rule) else frozenset()
-
     def variants(self) -> Iterator[tuple[float, Candidate]]:
         """The pattern with each value of its grid; nothing if none of its thresholds was fitted."""
         if self.threshold is None:
@@ -163,10 +141,6 @@ def _candidate(reading: Reading, name: str) -> Candidate:
     content = reading.pattern.content
     logic = reading.pattern.logic
     return Candidate(name, content.title, str(content.kind), tuple(content.logic), logic)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _now() -> datetime:

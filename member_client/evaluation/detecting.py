@@ -21,6 +21,7 @@ from member_client.evaluation.matching import matching_events
 from member_client.evaluation.population import Integers
 from member_client.evaluation.world import Prompts, World
 from member_client.windows import build_windows
+from member_client.windows.demand import demands
 from sharing_protocol.pattern_logic.catalogue import Category
 
 _PROMPT_FIELDS = frozenset({"prompt.text", "prompt.template", "prompt.system"})  # no simulated request has the last
@@ -114,20 +115,13 @@ class Lab:
         ]
         hits = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *in_force]))
         self._connection.register("hits", pa.table({"event_id": pa.array(hits)}))
-        windows = [one for one in candidates if one.category is not Category.REQUEST]
-        hours = sorted(frozenset[int]().union(*(one.hours for one in windows)))
-        if hours:
-            kinds = {
-                length: sorted(frozenset[str]().union(*(one.key_kinds for one in windows if length in one.hours)))
-                for length in hours
-            }
+        if asked := demands(one.logic for one in candidates):
             self._connection.register("releases", world.releases)
             build_windows(
                 self._connection,
-                hours=hours,
+                demands=asked,
                 query_pattern_hits="hits",
                 model_releases="releases",
-                key_kinds=kinds,
                 ends_after=int(world.truth.event_time.max(initial=0)) if last_windows else None,
             )
         self._accounts = {name: number for number, name in enumerate(world.truth.names.tolist())}

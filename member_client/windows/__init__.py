@@ -7,13 +7,14 @@ features of the text itself (`window.mmd_z`) come last, for the few prompts that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import duckdb
 import pyarrow as pa
 
 from member_client.windows import features, links, sampling
 from member_client.windows.calendar import HOUR, Window, batches, windows_over
+from member_client.windows.demand import EVERYTHING, LENGTHS, Demand
 from member_client.windows.facts import collect_facts
 from sharing_protocol.pattern_logic.catalogue import Category, FieldType, fields_in
 
@@ -33,12 +34,12 @@ def build_windows(
     connection: duckdb.DuckDBPyConnection,
     *,
     requests: str = "requests",
-    hours: Sequence[int] = (1, 24, 168),
+    hours: Sequence[int] = LENGTHS,
+    demands: Collection[Demand] = EVERYTHING,
     query_pattern_hits: str | None = None,
     model_releases: str | None = None,
     ends_after: int | None = None,
     ends_by: int | None = None,
-    key_kinds: Mapping[int, Iterable[str]] | None = None,
     batch_requests: int = BATCH_REQUESTS,
 ) -> None:
     """Create the temporary tables `account_window`, `cluster_window` and `cluster_member`.
@@ -51,23 +52,25 @@ def build_windows(
         connection: where the relations are; tables of the same names are replaced.
         requests: relation with the columns of category `request` and `"event.id"`; times in microseconds.
         hours: lengths of the windows, of 1, 24 and 168.
+        demands: only windows of these lengths are built, of clusters only those in demand, and `window.mmd_z` only
+            where it is. What is built is the same whatever else is.
         query_pattern_hits: relation with the `event_id` of each request that a query pattern in force matched;
             without it `window.query_pattern_share` is absent.
         model_releases: relation with `model` and `"timestamp"`; without it a model's release is its first request.
         ends_after: leave out windows that end at this time or before (microseconds).
         ends_by: leave out windows that end later than this.
-        key_kinds: for each length, only clusters of these kinds; None for all.
         batch_requests: how many requests are worked on together.
 
     Raises:
         ValueError: a length that is none of the three.
     """
-    if unknown := set(hours) - {1, 24, 168}:
+    if unknown := set(hours) - set(LENGTHS):
         raise ValueError(f"windows have 1, 24 or 168 hours, not {sorted(unknown)[0]}")
     collect_facts(connection, requests, query_pattern_hits, model_releases)
     connection.execute(features.MACROS)
     connection.execute(links.MACROS)
     sampling.prepare_samples(connection)
+    _note_demands(demands, connection)
     _create("windows_of_accounts", Category.ACCOUNT_WINDOW, connection)
     _create("windows_of_clusters", Category.CLUSTER_WINDOW, connection)
     connection.execute(
@@ -77,13 +80,14 @@ def build_windows(
     by_hour = dict(counts)
     wanted = [
         window
-        for window in windows_over(list(by_hour), hours)
+        for window in windows_over(list(by_hour), sorted(set(hours) & {one.hours for one in demands}))
         if (ends_after is None or window.end * HOUR > ends_after) and (ends_by is None or window.end * HOUR <= ends_by)
     ]
     for batch in batches(wanted, by_hour, batch_requests):
         _lay_out(batch, connection)
         features.add_account_windows(connection)
-        links.link_accounts(connection, key_kinds)
+        lengths = {window.hours for window in batch}
+        links.link_accounts(connection, {one.kind for one in demands if one.hours in lengths})
         features.add_cluster_windows(connection)
         sampling.note_samples(connection)
     sampling.score_samples(connection)
@@ -93,6 +97,16 @@ def build_windows(
 def _create(table: str, category: Category, connection: duckdb.DuckDBPyConnection) -> None:
     columns = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in fields_in(category).values())
     connection.execute(f"create or replace temp table {table} ({columns})")
+
+
+def _note_demands(demands: Collection[Demand], connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        "create or replace temp table windows_demand (hours int, kind varchar, least int, unlikeness boolean)"
+    )
+    for one in demands:
+        connection.execute(
+            "insert into windows_demand values ($1, $2, $3, $4)", [one.hours, one.kind, one.least, one.unlikeness]
+        )
 
 
 def _lay_out(batch: list[Window], connection: duckdb.DuckDBPyConnection) -> None:

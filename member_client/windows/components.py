@@ -44,52 +44,68 @@ class Link(NamedTuple):
 
 # `opened` are the two spans of two clock hours (since 1970) in which an account was opened, by their first hour: a
 # burst that lasts up to an hour lies whole in one of them. A pair's `n` counts units, and with templates at most the
-# different prompts: a class that sends one exercise shares a text, not a way of making texts. Who opened an account
+# different prompts: a class that sends one exercise shares a text, not a way of making texts. Hence only templates of
+# several units and prompts can link, which leaves few of them. Who opened an account
 # at the same time and place as seven others has his client from there (a class): it links him to nobody elsewhere.
 _LINKS = """
-create or replace temp table batch_trait as
-  select distinct w, unit, subnet, client, prompt, case when template_words >= 6 then template end as template,
-    floor_to(batch_account.created, 3_600_000_000) - earlier as opened
-  from batch_fact join batch_account using (w, account) cross join (values (0), (1)) as span(earlier);
+create or replace temp table batch_site as
+  select distinct w, account, unit, subnet, client from batch_fact join batch_account using (w, account);
+
+create or replace temp table batch_use as
+with used as (
+  select distinct w, account, unit, subnet, template, prompt from batch_fact join batch_account using (w, account)
+  where template_words >= 6 and template is not null
+), shared as (
+  select w, template from used group by all having min(unit) <> max(unit) and min(prompt) <> max(prompt)
+)
+select used.* from used join shared using (w, template);
+
+create or replace temp table batch_opening as
+  select w, account, unit, floor_to(created, 3_600_000_000) - earlier as opened
+  from batch_account cross join (values (0), (1)) as span(earlier) where created is not null;
 
 create or replace temp table batch_place as
-with place as (
-  select w, opened, subnet from batch_trait
-  where opened is not null and subnet is not null group by all having count(distinct unit) >= 8
-)
-select distinct w, opened, unit from place join batch_trait using (w, opened, subnet);
+  select w, opened, subnet, count(distinct unit) as units
+  from batch_opening join batch_site using (w, account, unit) where subnet is not null group by all;
 
 create or replace temp table batch_burst as
-  select distinct w, unit, opened, client from batch_trait anti join batch_place using (w, opened, unit)
-  where opened is not null and client is not null;
+with class as (
+  select distinct w, opened, unit
+  from batch_opening join batch_site using (w, account, unit) join batch_place using (w, opened, subnet)
+  where units >= 8
+)
+select distinct w, unit, opened, client
+from batch_opening join batch_site using (w, account, unit) anti join class using (w, opened, unit)
+where client is not null;
 
 create or replace temp table batch_marginal as
-  select w, 'subnet' as part, subnet as value, count(distinct unit) as units from batch_trait
+  select w, 'subnet' as part, subnet as value, count(distinct unit) as units from batch_site
   where subnet is not null group by all
   union all
-  select w, 'client', client, count(distinct unit) from batch_trait where client is not null group by all
+  select w, 'client', client, count(distinct unit) from batch_site where client is not null group by all
   union all
-  select w, 'template', template::varchar, count(distinct unit) from batch_trait where template is not null group by all
+  select w, 'template', template::varchar, count(distinct unit) from batch_use group by w, template
   union all
-  select w, 'opened', opened::varchar, count(distinct unit) from batch_trait where opened is not null group by all;
+  select w, 'opened', opened::varchar, count(distinct unit) from batch_opening group by w, opened;
 
 create or replace temp table batch_pair as
 with pair as (
   select w, 'subnet' as first, subnet as this, 'client' as second, client as that,
     count(distinct unit) as n, null::bigint as opened
-  from batch_trait where subnet is not null and client is not null group by all
+  from batch_site where subnet is not null and client is not null group by all
   union all
   select w, 'subnet', subnet, 'template', template::varchar, least(count(distinct unit), count(distinct prompt)), null
-  from batch_trait where subnet is not null and template is not null group by all
+  from batch_use where subnet is not null
+  group by w, subnet, template having min(unit) <> max(unit) and min(prompt) <> max(prompt)
   union all
-  select w, 'opened', opened::varchar, 'client', client, count(distinct unit), opened from batch_burst group by all
+  select w, 'opened', opened::varchar, 'client', client, count(*), opened
+  from batch_burst group by w, opened, client
   union all
-  select w, 'opened', opened::varchar, 'subnet', subnet, count(distinct unit), opened
-  from batch_trait where opened is not null and subnet is not null group by all
+  select w, 'opened', opened::varchar, 'subnet', subnet, units, opened from batch_place
   union all
   select w, 'opened', opened::varchar, 'template', template::varchar,
     least(count(distinct unit), count(distinct prompt)), opened
-  from batch_trait where opened is not null and template is not null group by all
+  from batch_use join batch_opening using (w, account, unit) group by w, opened, template
 )
 select *, case when opened is not null then (sum(n) over (
     partition by w, first, second, that order by opened range between 84 preceding and 84 following
@@ -128,21 +144,33 @@ select w, 'payment', value, '', '', surprise(units, expected), null from instrum
 
 create or replace temp table batch_edge as
 with reached as (
-  select distinct link.w, first, this, second, that, unit
-  from batch_link as link join batch_trait as trait
-    on trait.w = link.w and first = 'subnet' and subnet = this
-    and case second when 'client' then client = that else template::varchar = that end
+  select link.w, first, this, second, that, unit
+  from batch_link as link join batch_site as site
+    on site.w = link.w and first = 'subnet' and second = 'client' and subnet = this and client = that
   union
-  select distinct link.w, first, this, second, that, unit
-  from batch_link as link join batch_trait as trait
-    on trait.w = link.w and first = 'opened' and trait.opened::varchar = this
-    and case second when 'subnet' then subnet = that when 'template' then template::varchar = that else false end
+  select link.w, first, this, second, that, unit
+  from batch_link as link join batch_use as used
+    on used.w = link.w and first = 'subnet' and second = 'template' and subnet = this
+    and template = try_cast(that as ubigint)
   union
-  select distinct link.w, first, this, second, that, unit
+  select link.w, first, this, second, that, burst.unit
   from batch_link as link join batch_burst as burst
-    on burst.w = link.w and first = 'opened' and second = 'client' and burst.opened::varchar = this and client = that
+    on burst.w = link.w and first = 'opened' and second = 'client' and opened = try_cast(this as bigint)
+    and client = that
   union
-  select distinct link.w, first, this, '', '', unit
+  select link.w, first, this, second, that, opening.unit
+  from batch_link as link
+  join batch_opening as opening on opening.w = link.w and first = 'opened' and opened = try_cast(this as bigint)
+  join batch_site as site on site.w = link.w and site.account = opening.account
+    and second = 'subnet' and subnet = that
+  union
+  select link.w, first, this, second, that, opening.unit
+  from batch_link as link
+  join batch_opening as opening on opening.w = link.w and first = 'opened' and opened = try_cast(this as bigint)
+  join batch_use as used on used.w = link.w and used.account = opening.account
+    and second = 'template' and template = try_cast(that as ubigint)
+  union
+  select link.w, first, this, '', '', unit
   from batch_link as link join batch_key as had
     on had.w = link.w and first = 'payment' and kind = 'payment' and value = this
 )

@@ -27,9 +27,14 @@ create or replace temp macro floor_to(value, step) as (value - (((value % step) 
 create or replace temp macro fingerprint(value) as md5_number_lower(value);
 create or replace temp macro longest(words) as
   list_min(list_transform(words, lambda word: {'length': -length(word), 'word': word})).word;
+create or replace temp macro behind(text, beginning) as
+  case when beginning = '' then '' else substring(text, length(beginning) + 1) end;
+create or replace temp macro behind_eight_words(text) as
+  behind(text, regexp_extract(text, '^\\s*(?:\\S+\\s+){8}'));
 create or replace temp macro topic_of(rest) as case
   when rest = '' then null
   when regexp_matches(rest, '\\p{L}{12}') then longest(regexp_extract_all(rest, '\\p{L}{12,}'))
+  when regexp_matches(rest, '\\p{L}{8}') then longest(regexp_extract_all(rest, '\\p{L}{8,}'))
   else longest(regexp_extract_all(rest, '\\p{L}+')) end;
 create or replace temp macro without_zeros(hextet) as
   case when ltrim(hextet, '0') = '' then '0' else ltrim(hextet, '0') end;
@@ -75,8 +80,7 @@ with request as (
     fingerprint("prompt.text") as prompt,
     fingerprint("prompt.template") as template,
     length("prompt.template") - length(replace("prompt.template", ' ', '')) + 1 as template_words,
-    fingerprint(topic_of(regexp_extract(
-      lower(substring("prompt.text", 1, 4000)), '(?s)^\\s*(?:\\S+\\s+){8}(.*)$', 1))) as topic,
+    fingerprint(topic_of(behind_eight_words(lower(substring("prompt.text", 1, 4000))))) as topic,
     case when "prompt.text" is not null or "prompt.system" is not null then
       coalesce(regexp_matches("prompt.text", getvariable('windows_reasoning')), false)
       or coalesce(regexp_matches("prompt.system", getvariable('windows_reasoning')), false) end as reasoning,

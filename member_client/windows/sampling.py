@@ -54,7 +54,10 @@ create or replace temp table batch_judged as
 with eligible as (
   select cluster from batch_cluster_sum
   join batch_cluster_spread as spread on spread."group" = cluster
-  where units >= $min_units and prompts >= $min_cluster_prompts
+  where cluster in (
+    select cluster from batch_cluster join batch_window using (w) join windows_demand using (hours, kind)
+    where unlikeness
+  ) and units >= $min_units and prompts >= $min_cluster_prompts
 ), member as (
   select distinct cluster, w, unit, hash
   from batch_member join eligible using (cluster) join batch_account using ("group") join windows_unit using (unit)
@@ -71,7 +74,9 @@ with account as (
   select w, account,
     sum(n) filter (kind = 'prompt') >= $heavy_prompts as heavy,
     count(*) filter (kind = 'prompt') as texts
-  from batch_account join batch_tally using ("group") group by all
+  from batch_account join batch_tally using ("group")
+  where w in (select w from batch_window join windows_demand using (hours) where kind = '' and unlikeness)
+  group by all
   having texts >= $heavy_sample
 )
 select w, account, heavy from account join windows_unit on unit = account

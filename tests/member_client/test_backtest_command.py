@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from member_client.backtest.chart import write_chart
+from member_client.backtest.chart import days_drawn
 from member_client.backtest.history import Day
 from member_client.patterns import library
+from member_client.pictures import write_chart
 from sharing_protocol.statements import PatternKind
 from tests.forum import pattern_body
 from tests.member_client.command import Command, settle
@@ -189,7 +190,7 @@ def test_the_chart_is_drawn_in_each_form_for_its_owner_alone(
 def test_a_chart_shows_a_title_as_text_and_a_gap_as_a_gap(tmp_path: Path) -> None:
     days = [Day(date(2020, 1, 1), 9, 7), Day(date(2026, 3, 2), 9, 1), Day(date(2026, 3, 12), 9, 4)]
     for ending in (".svg", ".html"):
-        write_chart(tmp_path / f"chart{ending}", "<script>x</script> \u202e" + "t" * 300, days)
+        write_chart(tmp_path / f"chart{ending}", days_drawn("<script>x</script> \u202e" + "t" * 300, days))
         text = (tmp_path / f"chart{ending}").read_text()
         assert "<script" not in text
         assert "\u202e" not in text
@@ -198,7 +199,7 @@ def test_a_chart_shows_a_title_as_text_and_a_gap_as_a_gap(tmp_path: Path) -> Non
     assert heights == pytest.approx([heights[1] / 4, heights[1]], abs=0.1)  # what is years before is not drawn
     apart = float(boxes[1].get("x", 0)) - float(boxes[0].get("x", 0))
     assert apart > 9 * float(boxes[0].get("width", 0))
-    write_chart(tmp_path / "nothing.png", "nothing", [])
+    write_chart(tmp_path / "nothing.png", days_drawn("nothing", []))
     assert (tmp_path / "nothing.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -123,6 +123,24 @@ def test_what_cannot_be_read_is_said_in_the_report_the_document_and_the_summary(
     assert kept["columns_never_met"] == document["columns_never_met"]
 
 
+def test_a_wrong_unit_is_warned_of_by_detect_and_backtest_and_in_the_summary(
+    forum: tuple[ForumInABox, Lab, Lab, str], boreal: Client, tmp_path: Path
+) -> None:
+    log, settings = tmp_path / "log.jsonl", tmp_path / "logs.toml"
+    log.write_text(json.dumps({"sent": 1_772_452_800, "account.id": "a", "prompt.text": BOOTSTRAP}))
+    settings.write_text("[[source]]\nfiles = ['log.jsonl']\nfields.timestamp = { column = 'sent', unit = 'ms' }\n")
+    for command in (["detect"], ["pattern", "backtest", forum[3]]):
+        said = boreal.run(*command, str(log), "--logs", str(settings))
+        assert "timestamp is before 2015 or in the future in 1 row, the first of these in the year 1970" in said
+        assert 'hint: write timestamp = { column = "sent", unit = "s" } in logs.toml' in said
+    document = boreal.json("detect", str(log), "--logs", str(settings))
+    assert [(one["field"], one["rows"], one["year"]) for one in document["implausible_times"]] == [
+        ("timestamp", 1, 1970)
+    ]
+    kept = json.loads((boreal.home / "detections" / f"{document['run']}.json").read_bytes())
+    assert kept["implausible_times"] == document["implausible_times"]
+
+
 def test_broken_rows_are_named_and_fail_the_run_only_if_asked(boreal: Client, log: Path) -> None:
     printed = boreal.run("detect", str(log))
     assert f"{log}:11: left out: not JSON" in printed

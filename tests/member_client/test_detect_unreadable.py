@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from member_client.detection.canonical import request_fields
 from member_client.detection.log_settings import Column, Source
 from member_client.detection.reading import Request, read
 from member_client.detection.spark_reading import REPORT, FileReport, numbered_rows
-from member_client.detection.unreadable import Readability, Unreadable
+from member_client.detection.unreadable import Implausible, Readability, Unreadable
 from tests.member_client.detection_runs import pattern, run, write_json_lines
 from tests.pattern_logic.documents import rule
 
@@ -141,6 +141,7 @@ def test_a_column_that_is_named_and_never_met_is_told_of_files_with_rows(tmp_pat
     found = readability(log, columns)
     assert found.unmet == [("account.id", "customer")]
     assert found.unreadable == {}
+    assert found.implausible == {}
     pq.write_table(pa.table({"who": [{"org": "b"}]}), tmp_path / "log.parquet")
     assert readability(tmp_path / "log.parquet", columns).unmet == [("account.id", "customer")]
     empty = write_json_lines(tmp_path / "empty.jsonl", [])
@@ -155,7 +156,48 @@ def test_zones_and_units_that_do_not_fit_are_told_as_such(tmp_path: Path) -> Non
     assert told.kind == "text of the form 9999-99-99T99:99:99Z"
     assert "leave zone out" in told.hint
     log = as_json(tmp_path, "at", 1_772_452_800_123_456_789)
+    told = readability(log, {"timestamp": Column("at", unit="ms")}).unreadable["timestamp"]
+    assert 'write timestamp = { column = "at", unit = "ns" } in logs.toml' in told.hint
+    log = as_json(tmp_path, "at", 1e300)
     assert "another unit" in readability(log, {"timestamp": Column("at", unit="ms")}).unreadable["timestamp"].hint
+
+
+MARCH = 1_772_452_800  # 2026
+
+
+@pytest.mark.parametrize("write", [as_json, as_parquet])
+@pytest.mark.parametrize(
+    ("value", "unit", "year", "hint"),
+    [
+        (MARCH, "ms", 1970, 'write timestamp = { column = "at", unit = "s" } in logs.toml'),
+        (MARCH * 1_000, "us", 1970, 'write timestamp = { column = "at", unit = "ms" } in logs.toml'),
+        (MARCH * 1_000_000, "ns", 1970, 'write timestamp = { column = "at", unit = "us" } in logs.toml'),
+        (0, "s", 1970, "leave the value away"),
+        ("2014-12-31T23:59:59Z", "s", 2014, "leave the value away"),
+        ("2126-03-02T12:00:00Z", "s", 2126, "see that unit, zone and the clock"),
+        (MARCH * 1_000 * 100, "ms", 7586, "see that unit, zone and the clock"),
+    ],
+)
+def test_times_that_cannot_be_meant_are_told_with_how_to_mend_it(
+    write: Any, value: Any, unit: str, year: int, hint: str, tmp_path: Path
+) -> None:
+    told = readability(write(tmp_path, "at", value), {"timestamp": Column("at", unit=unit)})
+    assert told.unreadable == {}
+    assert (told.implausible["timestamp"].rows, told.implausible["timestamp"].year) == (2, year)
+    assert hint in told.implausible["timestamp"].hint
+    assert told.document()["implausible_times"][0]["field"] == "timestamp"
+
+
+def test_times_from_2015_to_the_day_after_now_are_not_told(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    times = [
+        "2015-01-01T00:00:00Z",
+        (now + timedelta(hours=23)).isoformat(),
+        None,
+        (now + timedelta(days=2)).isoformat(),
+    ]
+    log = write_json_lines(tmp_path / "log.jsonl", [{"timestamp": time, "account.created": times[0]} for time in times])
+    assert {name: one.rows for name, one in readability(log).implausible.items()} == {"timestamp": 1}
 
 
 def test_a_run_tells_of_all_files_also_of_rows_left_out_as_undated(tmp_path: Path) -> None:
@@ -182,9 +224,18 @@ def test_a_task_of_spark_tells_the_same(tmp_path: Path) -> None:
     report = FileReport(**json.loads(last.column(REPORT)[0].as_py()))
     assert report.readability == readability(log, columns)
     assert report.readability.unreadable["timestamp"].rows == 2
+    columns["timestamp"] = Column("timestamp", unit="ms")
+    log = as_json(tmp_path, "timestamp", MARCH)
+    *_, last = numbered_rows(Source((str(log),), columns=columns), request_fields(), None, {}, 0)
+    report = FileReport(**json.loads(last.column(REPORT)[0].as_py()))
+    assert report.readability == readability(log, columns)
+    assert report.readability.implausible["timestamp"].rows == 2
 
 
 def test_what_several_files_told_is_added(tmp_path: Path) -> None:
     one = Readability({"timestamp": Unreadable(2, "a list", "x")})
+    one.include(Readability({}, implausible={"timestamp": Implausible(1, 1970, "x")}))
+    one.include(Readability({}, implausible={"timestamp": Implausible(2, 1971, "y")}))
+    assert one.implausible == {"timestamp": Implausible(3, 1970, "x")}
     one.include(Readability({"timestamp": Unreadable(3, "other", "y"), "org.id": Unreadable(1, "a list", "z")}))
     assert one.unreadable == {"timestamp": Unreadable(5, "a list", "x"), "org.id": Unreadable(1, "a list", "z")}

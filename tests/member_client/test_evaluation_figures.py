@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from member_client.cli.evaluate import spread
 from member_client.cli.main import run
 from member_client.evaluation.candidates import FITTED, WRITTEN_FROM, Candidate, from_file, starters
-from member_client.evaluation.chart import draw
+from member_client.evaluation.chart import curves_drawn
 from member_client.evaluation.evaluating import Evaluation
 from member_client.evaluation.metrics import NEVER, Outcome, together
 from member_client.evaluation.population import Kind
 from member_client.evaluation.prompts import PromptFile
 from member_client.evaluation.world import Settings, Truth, build, gather, is_batch
 from member_client.patterns.library import starter_names
+from member_client.pictures import write_chart
 from tests.member_client.worlds import attack_file, ordinary_files, write
 
 HOUR = 3_600_000_000
@@ -139,10 +142,6 @@ def test_the_tables_of_patterns_name_starters_and_thresholds_that_exist() -> Non
         assert shipped[0] in values
 
 
-def test_a_starter_is_evaluated_on_the_windows_that_it_names() -> None:
-    assert {one.name: one.hours for one in starters(["new-model-rush"])} == {"new-model-rush": {24}}
-
-
 def test_each_way_of_flagging_finds_its_accounts(tmp_path: Path) -> None:
     by_request = candidate(tmp_path, "by_request", "request", 'prompt.text|startswith: "Solve the"', "query_pattern")
     by_account = candidate(
@@ -228,7 +227,8 @@ def test_the_command_gives_the_same_json_twice(tmp_path: Path, capsys: pytest.Ca
     ("change", "says"),
     [
         (["--mix", "0:1"], "no ratio"),
-        (["--chart", "x.png"], "cannot draw"),
+        (["--chart", "x.gif"], "no picture that can be drawn"),
+        (["--chart", "/nowhere/x.png"], "--chart"),
         (["--pattern", "nonesuch"], "no starter pattern"),
         (["--attack", "/nowhere.jsonl"], "cannot read"),
         (["--allow-list", "/nowhere.txt"], "cannot read"),
@@ -254,10 +254,14 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
         }
         for accounts in (1, 100)
     ]
-    picture = draw(points, ".svg")
+    for ending in (".svg", ".html", ".png"):
+        write_chart(tmp_path / f"curves{ending}", curves_drawn(points))
+    picture = (tmp_path / "curves.svg").read_text()
     assert picture.startswith("<svg")
     assert picture.count("<circle") == 2
-    assert "<td>50.0%</td>" in draw(points, ".html")
+    assert "<td>50.0%</td>" in (tmp_path / "curves.html").read_text()
+    drawn = Image.open(io.BytesIO((tmp_path / "curves.png").read_bytes()))
+    assert (0x1B, 0x6C, 0xA8) in {colour for _, colour in drawn.getcolors(1 << 20) or []}
 
 
 def test_curves_go_over_accounts_and_mixes() -> None:

@@ -8,6 +8,7 @@ import duckdb
 import pytest
 
 from member_client.windows.components import gathered
+from member_client.windows.demand import Demand
 from tests.windows.traffic import DAY, HOUR, MONDAY, Request, members, ordinary_account, rows, sentence, windows_of
 
 CAMPAIGN = 300
@@ -215,6 +216,7 @@ def test_two_strangers_are_no_component_and_three_are() -> None:
 def test_only_clusters_of_the_kinds_asked_for_are_built() -> None:
     rng = random.Random(4)
     log = people(rng, 300) + shared("customer", 40, rng, **{"payment.fingerprint": "reseller"})
-    connection = windows_of(log, hours=(24, 168), key_kinds={24: ["payment"], 168: ["component", "network"]})
+    asked = [Demand(24, "payment"), Demand(168, "component"), Demand(168, "network")]
+    connection = windows_of(log, demands=asked)
     found = {(row["window.hours"], row["cluster.key_kind"]) for row in rows(connection, "cluster_window")}
     assert found == {(24, "payment"), (168, "component"), (168, "network")}
