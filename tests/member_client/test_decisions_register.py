@@ -424,6 +424,26 @@ def test_an_appeal_against_the_version_before_holds_for_what_the_next_has_decide
     assert rule_on(register, appeal.number, "Ada", "Asked again", BLOCKING, START + DAY, upheld=True) == ruling
 
 
+def test_a_new_version_that_links_the_same_accounts_by_another_key_does_not_undo_a_verdict(register: Register) -> None:
+    newer, newest = seen(version=2), seen(version=3)
+    make(register, gathered(PATTERN, "subnet:k", ["1"], ["a", "b"]))
+    with register.transaction():
+        register.review(1, "wrong", "Ada", "Customers behind one proxy", START)
+        register.lift(1, "Ada", "the same", BLOCKING, START)
+    make(register, gathered(newer, "payment:k", ["2"], ["b", "c"]), gathered(newer, "payment:l", ["3"], ["c", "d"]))
+    make(register, gathered(seen("other"), "payment:k", ["4"], ["a", "b"]))
+    policy = lab(standing(newer), standing(newest))
+    assert acting(register, policy) == [("c", "block"), ("d", "block")]
+    (waiting,) = (one for one in all_of(register) if one.state is State.PROPOSED)
+    assert (waiting.subject.id, waiting.needs_approvals) == ("payment:k", 1)
+    assert "found wrong" in waiting.policy_reasons[-1]
+    # nor does it once it has begun with others
+    make(register, gathered(newest, "payment:m", ["5"], ["e"]))
+    assert ("e", "block") in acting(register, policy)
+    make(register, gathered(newest, "payment:m", ["6"], ["a"]))
+    assert {account for account, _ in acting(register, policy)} == {"c", "d"}
+
+
 def test_who_appeals_for_an_account_hears_of_what_was_decided_on_its_organisation(register: Register) -> None:
     person, organisation = gathered(PATTERN, "a", ["1"]), gathered(seen("q"), "o", ["1"])
     person.facts.add(("a", AllowKind.ORGANISATION, "o"))
