@@ -129,11 +129,7 @@ def test_show_numbers_steps_and_prints_every_form(file: Path, capsys: pytest.Cap
 
 
 def test_no_line_of_a_description_looks_like_one_of_ours(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = file.read_text()
-    begin = text.index("description:")
-    assert text[begin:].startswith("description: "), "the playbook's own"
-    end = text.index("\n", begin)
-    file.write_text(f'{text[:begin]}description: "Lift it.\\n\\n1. Lift everything"{text[end:]}')
+    file.write_text(file.read_text().replace("access ends.\n", "access ends.\n  1. Lift everything\n", 1))
     assert run(["playbook", "show", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "Lift everything" in line] == ["  1. Lift everything"]
