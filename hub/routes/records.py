@@ -1,10 +1,8 @@
 """`/records`: conveniences over the projection. A member that wants to be sure reads the log."""
 
 import asyncio
-import difflib
 import json
 from http import HTTPStatus
-from itertools import takewhile
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -16,6 +14,7 @@ from hub.errors import Denied
 from hub.problems import documented
 from hub.routes.parameters import AS_WRITTEN, only_documented
 from hub.routes.services import Services
+from sharing_protocol.line_diff import line_diff
 from sharing_protocol.statements.header import format_timestamp
 from sharing_protocol.wire import (
     MAX_PAGE,
@@ -30,9 +29,6 @@ from sharing_protocol.wire import (
 
 MAX_VERSIONS = 100
 """Versions that one answer has, of up to 64 kB each: their author may write as many as the quota takes."""
-MOST_COMPARED = 1_000_000
-"""Lines of one version times lines of the other."""
-CONTEXT = 3
 
 RecordType = Literal[
     "pattern",
@@ -125,7 +121,7 @@ def router(services: Services) -> APIRouter:
         if from_version not in texts or to not in texts:
             raise _unknown(f"{record_id} in versions {from_version} and {to}")
         names = f"version {from_version}", f"version {to}"
-        lines = await asyncio.to_thread(_difference, texts[from_version], texts[to], names)
+        lines = await asyncio.to_thread(line_diff, texts[from_version], texts[to], names)
         return _json(RecordDifference(id=record_id, from_version=from_version, to_version=to, diff=lines))
 
     return routes
@@ -158,37 +154,6 @@ def _version(found: tuple[FoundRecord, dict[str, Any]]) -> RecordVersion:
 
 def _pretty(statement: dict[str, Any]) -> list[str]:
     return json.dumps(statement, indent=2, ensure_ascii=False, sort_keys=True).split("\n")
-
-
-def _difference(old: list[str], new: list[str], names: tuple[str, str]) -> list[str]:
-    """A unified diff; of long texts not the shortest, but all that stands between their common beginning and end.
-
-    `difflib` takes the cube of the length, at worst: half a minute for two statements that somebody wrote for that.
-    """
-    if len(old) * len(new) <= MOST_COMPARED:
-        return list(difflib.unified_diff(old, new, *names, lineterm=""))
-    if old == new:
-        return []
-    head = _common(old, new)
-    tail = _common(old[head:][::-1], new[head:][::-1])
-    first = max(0, head - CONTEXT)
-    after = old[len(old) - tail :][:CONTEXT]
-    removed, added = old[head : len(old) - tail], new[head : len(new) - tail]
-    sizes = [head - first + len(lines) + len(after) for lines in (removed, added)]
-    return [
-        f"--- {names[0]}",
-        f"+++ {names[1]}",
-        f"@@ -{first + 1},{sizes[0]} +{first + 1},{sizes[1]} @@",
-        *(f" {line}" for line in old[first:head]),
-        *(f"-{line}" for line in removed),
-        *(f"+{line}" for line in added),
-        *(f" {line}" for line in after),
-    ]
-
-
-def _common(one: list[str], other: list[str]) -> int:
-    """How many lines two texts have in common at their beginnings."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _unknown(what: str) -> Denied:

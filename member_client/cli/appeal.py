@@ -68,8 +68,14 @@ def open_appeal(
     made = appeals.open_appeal(register, decision, account, note, getpass.getuser(), rules, session.now)
     if as_json:
         output.print_json(appeal_document(made))
-    else:
-        say_line(f"appeal {made.number} opened; rule on it with `stillwatch appeal decide {made.number}`", "green")
+        return
+    say_line(f"appeal {made.number} opened; rule on it with `stillwatch appeal decide {made.number}`", "green")
+    for one in appeals.on_organisations(register, made.account, rules, session.now):
+        say_line(
+            f"{one.id} is about its organisation {one.subject.id}, and no part of this appeal: "
+            f"stillwatch appeal open {one.id} …",
+            "yellow",
+        )
 
 
 @app.command("list")

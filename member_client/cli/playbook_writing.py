@@ -282,7 +282,8 @@ def _say_playbook(chosen: ChosenPlaybook) -> None:
     say(f"{body.kind.value.replace('_', ' ')}, TLP:{body.marking.value.upper()}, {chosen.origin}")
     if chosen.listed is not None:
         say(f"by {chosen.listed.author_name}, {chosen.listed.state}")
-    say(f"\n{body.description}\n")
+    description = body.description.replace("\n", "\n  ")  # none of its lines may look like one of ours
+    say(f"\n  {description}\n")
     for level in body.levels:
         more = f", {level.approvals} labs must ask for it" if level.approvals > 1 else ""
         within = term(level.acknowledge_within_minutes)

@@ -54,7 +54,7 @@ class Ruling:
 
     Attributes:
         lifted: ids of the decisions that it ended.
-        spared: ids of the clusters' decisions that leave the account out from now on.
+        spared: ids of the clusters' decisions that leave the account out from now on, by any version of the patterns.
         entries: hex entry hashes of the pattern versions concerned, by record id and version.
         subjects: whom to put on the allow-list, if they are to be left in peace for longer.
     """
@@ -81,7 +81,13 @@ def open_appeal(
         if number is not None and account and account not in (about[0].subject.id, *about[0].accounts):
             raise InvalidInput(f"{about[0].id} is not about account {account!r}", "see `stillwatch decisions show`")
         if not about:
-            raise InvalidInput(f"no decision is about account {account!r}", "see `stillwatch decisions list --subject`")
+            others = on_organisations(register, account, rules, now)
+            hint = f"open it against that decision: `stillwatch appeal open {others[-1].id}`" if others else ""
+            where = f", but {others[-1].id} is about its organisation {others[-1].subject.id!r}" if others else ""
+            raise InvalidInput(
+                f"no decision is about account {account!r}{where}",
+                hint or "see `stillwatch decisions list --subject`",
+            )
         if not any(_can_be_appealed(one, register, rules, now) for one in about):
             raise InvalidInput(
                 f"the decision ended more than {rules.appeal_days} days ago; by the policy it is too late for an appeal"
@@ -150,11 +156,14 @@ def rule_on(
         lifted = [one.id for one in about if upheld and not _is_part(one, appeal)]
         for lifted_id in tuple(lifted):
             lifted += register.lifted_elsewhere(register.resolve(lifted_id), ruled.decided or now)
-    spared = [one.id for one in about if upheld and _is_part(one, appeal)]
+        spared = [one.id for one in about if upheld and _is_part(one, appeal)]
+        why, at = f"appeal {number}: {ruled.reason}", ruled.decided or now
+        for spared_id in tuple(spared):
+            spared += register.spared_elsewhere(register.resolve(spared_id), appeal.account, why, at)
     return Ruling(
         ruled,
         tuple(dict.fromkeys(lifted)),
-        tuple(spared),
+        tuple(dict.fromkeys(spared)),
         {one.pattern_entry: (one.pattern_id, one.pattern_version) for one in about},
         tuple(dict.fromkeys(subject for one in about if upheld for subject in _subjects(one, appeal))),
     )
@@ -195,6 +204,21 @@ def _settle(
     else:
         register.review(number, "wrong", who, why, now)
         register.lift(number, who, why, rules, now)
+
+
+def on_organisations(register: Register, account: str, rules: Rules, now: datetime) -> list[Decision]:
+    """What can be appealed of the decisions on the organisations that matches name for an account, oldest first.
+
+    No appeal by the account alone ends them: others are in the organisation. People must see them all the same, since
+    its customer feels them.
+    """
+    rows = register.database.execute(
+        "SELECT d.number FROM decisions d JOIN facts f ON f.kind = 'organisation' AND f.value = d.subject "
+        "WHERE d.kind = 'organisation' AND f.account = ? ORDER BY d.number",
+        (account,),
+    ).fetchall()
+    found = [register.get(row[0], rules, now) for row in rows]
+    return [one for one in found if _can_be_appealed(one, register, rules, now)]
 
 
 def _about(register: Register, appeal: Appeal, rules: Rules, now: datetime) -> list[Decision]:

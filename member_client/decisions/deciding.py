@@ -246,7 +246,8 @@ class _Batch:
 
     def _extend(self, one: Gathered, matches: list[Match], known: Row) -> None:
         action, reasons, needs, why = self._action(one)
-        if action.rank != known["action"]:
+        grown = one.subject.kind is SubjectKind.CLUSTER  # also by accounts of a cluster that was found wrong
+        if action.rank != known["action"] or (grown and known["needs"] == needs == 0):
             needs, why = self._once_wrong(one, action, reasons, needs, why)
         elif known["needs"] > needs:  # it follows one that was wrong
             needs, why = known["needs"], known["reasons"]
@@ -281,7 +282,8 @@ class _Batch:
     def _was_wrong(self, one: Gathered) -> bool:
         """Whether a decision on this subject was, by any version of the pattern: its author can make more of them.
 
-        Or one on a cluster that had the account, or the account's part in it. What people lifted without a verdict
+        Or one on a cluster that had the account, or the account's part in it; or, of a cluster, one on another that had
+        any of its accounts, since a next version may link them by another key. What people lifted without a verdict
         binds the version that it was by, which knows when; the author's next version must ask them.
         """
         ask = self._database.execute(
@@ -292,10 +294,13 @@ class _Batch:
             "UNION ALL SELECT 1 FROM spared WHERE :kind = 'account' AND account = :id AND pattern = :pattern "
             "UNION ALL SELECT 1 FROM members m JOIN reviews v ON v.decision = m.decision "
             "JOIN decisions d ON d.number = m.decision JOIN patterns p ON p.number = d.pattern "
-            "WHERE :kind = 'account' AND m.account = :id AND v.verdict = 'wrong' AND p.id = :pattern",
+            "WHERE m.account IN (SELECT value FROM json_each(:accounts)) AND v.verdict = 'wrong' AND p.id = :pattern",
             {
                 "kind": one.subject.kind.value,
                 "id": one.subject.id,
+                "accounts": json.dumps(
+                    [one.subject.id] if one.subject.kind is SubjectKind.ACCOUNT else [*one.accounts]
+                ),
                 "pattern": one.pattern.id,
                 "entry": one.pattern.entry,
             },

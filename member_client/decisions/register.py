@@ -357,6 +357,22 @@ class Register:
             self.database.execute("UPDATE members SET spared = 1 WHERE decision = ? AND account = ?", (other, account))
             self.note(other, now, "spared", who, f"account {account}: {reason}")
 
+    def spared_elsewhere(self, number: int, account: str, reason: str, at: datetime) -> list[str]:
+        """Ids of the other decisions by the same record that left an account out at this moment, for this reason."""
+        rows = self.database.execute(
+            "SELECT DISTINCT d.id FROM members m JOIN decisions d ON d.number = m.decision "  # noqa: S608 - ours
+            "JOIN patterns p ON p.number = d.pattern JOIN history h ON h.decision = d.number "
+            "WHERE m.account = :account AND d.number <> :number AND h.what = 'spared' AND h.at = :at AND h.why = :why "
+            f"AND p.id = {_RECORD.replace('?', ':number')} ORDER BY d.number",
+            {
+                "number": number,
+                "account": account,
+                "at": int(at.timestamp()),
+                "why": f"account {account}: {reason}",
+            },
+        )
+        return [shown_id(row[0]) for row in rows]
+
     def _take_back_in(self, number: int, account: str) -> None:
         """Let a decision act on an account that was left out; what was approved before does not hold for it."""
         taken = self.database.execute(

@@ -8,7 +8,8 @@ Falling:   as soon as a condition does not hold. `stand` says so at once, whoeve
 Stopping:  the stop switch holds all patterns at SHADOW, and is not remembered of any: they go on from where they stood,
            though their clocks start again.
 Expiring:  an expired record is retired for whoever asks, and that, too, is not remembered: no record comes back from
-           it, so one that does had expired by a clock that ran ahead.
+           it, so one that does had expired by a clock that ran ahead. Nor is it remembered that one is not valid yet:
+           none that was valid becomes so, but by a clock that was set back.
 Times:     hours and requests are asked for on the way up only. What was earned is not lost when a clock is set back.
 Budgets:   to climb, the upper bound of the interval must be within the budget; to halt, the share itself is enough.
 """
@@ -28,6 +29,8 @@ from sharing_protocol.statements.handling import Marking, Severity
 EXPIRED = "expired"
 GONE = frozenset(["withdrawn", EXPIRED, "superseded"])
 """States of a record that it does not come back from."""
+_BY_THE_CLOCK = frozenset([EXPIRED, "not yet valid"])
+"""States that a record has by nothing but the time."""
 _ID = "member--"
 RESUME = "a person takes it up again: `stillwatch policy resume PATTERN`"
 
@@ -42,7 +45,7 @@ def stand(facts: Facts, policy: Policy, memory: Memory, now: datetime, around: C
 
 def advanced(facts: Facts, policy: Policy, memory: Memory, now: datetime, around: Circumstances) -> Memory:
     """What is to be remembered from now on: the pattern fell, or climbed as far as it could, or is where it was."""
-    if facts.state == EXPIRED:
+    if facts.state in _BY_THE_CLOCK:
         return memory
     memory = _not_ahead(memory, now)
     conditions = tuple(_conditions(facts, policy, memory, now, around))

@@ -6,6 +6,7 @@ with its value) is a document by itself, and no beginning of one is. So the file
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import tomllib
@@ -105,6 +106,9 @@ def parse(data: bytes, name: str = "policy.toml") -> Policy:
     """
     if len(data) > MAX_BYTES:
         raise PolicyRefused(name, [Fault(0, "", f"it has more than {MAX_BYTES:,} bytes", SEE)])
+    if data.startswith(codecs.BOM_UTF8):
+        what = "it begins with a byte order mark, which TOML does not have"
+        raise PolicyRefused(name, [Fault(1, "", what, "save it as UTF-8 without one (without BOM)")])
     try:
         text = data.decode("utf-8")
         document = tomllib.loads(text)

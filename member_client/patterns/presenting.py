@@ -5,7 +5,6 @@ All of it is computed from this home's own verified copy of the log.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from member_client.session import Session
 from member_client.sync.store import Store, StoredVersion
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements
+from sharing_protocol.line_diff import line_diff
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import Pattern, Sighting, Withdrawal
 from sharing_protocol.statements.header import format_timestamp
@@ -164,14 +164,8 @@ def choose(versions: Sequence[StoredVersion], number: int | None) -> StoredVersi
 
 def difference(before: Pattern, after: Pattern) -> list[str]:
     """What changed between two versions, as a unified diff of their pattern files."""
-    lines = difflib.unified_diff(
-        pattern_file(before.body).splitlines(),
-        pattern_file(after.body).splitlines(),
-        f"version {before.version}",
-        f"version {after.version}",
-        lineterm="",
-    )
-    return list(lines)
+    old, new = (pattern_file(one.body).splitlines() for one in (before, after))
+    return line_diff(old, new, (f"version {before.version}", f"version {after.version}"))
 
 
 def parse_range(text: str, versions: Sequence[StoredVersion]) -> tuple[StoredVersion, StoredVersion]:

@@ -129,6 +129,20 @@ def test_what_has_expired_stays_so_when_the_clock_is_set_back(tmp_path: Path) ->
         assert gate.check("a").age == 100
 
 
+def test_what_has_expired_by_a_clock_that_jumped_stays_so_while_its_table_is_in_force(tmp_path: Path) -> None:
+    clock = Clock()
+    snapshot = Snapshot([Effective("a", expires=NOW + timedelta(seconds=100))], policy=GatePolicy(stale_after=10**6))
+    with gate_with(tmp_path, snapshot, clock=clock) as (gate, _):
+        clock.wall += 200
+        assert gate.check("a").action == "observe"
+        clock.wall -= 200
+        assert gate.check("a").action == "observe"
+        clock.pass_by(50)
+        assert gate.check("a").age == 250
+        renew(gate)
+        assert gate.check("a").action == "block"
+
+
 def test_a_clock_that_ran_ahead_does_not_do_so_beyond_the_next_table(tmp_path: Path) -> None:
     clock = Clock()
     with gate_with(tmp_path, BLOCKED, clock=clock) as (gate, _):

@@ -10,10 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from hub.identity import HubIdentity
 from hub.routes import feedback as feedback_route
 from hub.routes import records as records_route
+from hub.routes import shared
 from sharing_protocol import wire
 from sharing_protocol.statements.header import format_timestamp
 from tests.forum import Lab, pattern_body, sighting_body, withdrawal_body
@@ -264,6 +267,44 @@ def test_an_answer_has_no_more_versions_than_a_hub_can_bear(
         for path in paths:
             problem_of(box.get(path), 422, "too_much_said")
         assert box.get(f"{wire.RECORDS}/{pattern}/diff?from=1&to=3").status_code == 200
+
+
+def test_a_crowd_that_asks_for_feedback_has_its_voices_read_once(
+    database: str, hub_identity: HubIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "KEPT_SECONDS", 600.0)  # however slow this machine is
+    clock, read = Clock(), list[str]()
+
+    def note(_connection: object, _cursor: object, query: str, *_: object) -> None:
+        if "refers_to =" in query:
+            read.append(query)
+
+    with documented_forum(database, hub_identity, clock) as box:
+        aurora, boreal = box.admit("Aurora"), box.admit("Boreal")
+        pattern, _ = box.publish(aurora, pattern_body())
+        soon = format_timestamp(clock.now + timedelta(seconds=30))
+
+        def say(lab: Lab, **changes: Any) -> None:
+            box.publish(lab, sighting_body(box.reference(pattern)) | changes)
+
+        def asked(_: object = None) -> list[int]:
+            answer = box.get(f"{wire.PATTERNS}/{pattern}/feedback")
+            assert answer.status_code == 200, answer.text
+            return [len(one.seen_by) for one in wire.PatternFeedback.model_validate_json(answer.content).versions]
+
+        say(aurora, valid_until=soon)
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            with ThreadPoolExecutor(4) as crowd:
+                assert list(crowd.map(asked, range(12))) == [[1]] * 12
+            assert len(read) == 1
+            say(boreal)
+            assert asked() == [2], "a grown log is read again"
+            clock.now += timedelta(seconds=31)
+            assert asked() == [1], "what expires meanwhile is left out"
+            assert len(read) == 3
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
 
 
 def test_what_is_not_there_is_not_found(library: Library) -> None:

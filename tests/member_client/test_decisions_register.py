@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from member_client.decisions import allow_register
 from member_client.decisions.allow_list import Allowed, AllowKind, AllowList, check_id
-from member_client.decisions.appeals import METHOD, measured, open_appeal, rule_on
+from member_client.decisions.appeals import METHOD, measured, on_organisations, open_appeal, rule_on
 from member_client.decisions.effect import Circumstances, effective, explained, in_roll_out
 from member_client.decisions.in_effect import Snapshot, effects, remember_enforced, what_and_why
 from member_client.decisions.matches import Counted, Gathered, SeenPattern, gather
@@ -418,9 +418,52 @@ def test_an_appeal_against_the_version_before_holds_for_what_the_next_has_decide
     appeal = open_appeal(register, all_of(register)[0].id, "b", "a note", "Ada", BLOCKING, START)
     make(register, gathered(newer, "subnet:k", ["2"], ["a", "b"]))
     assert acting(register, lab(standing(newer))) == [("a", "block"), ("b", "block")]
-    rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START, upheld=True)
+    ruling = rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START, upheld=True)
     assert acting(register, lab(standing(newer))) == [("a", "block")]
     assert (register.reviewed(PATTERN.entry), register.reviewed(newer.entry)) == ((1, 0), (0, 0))
+    # both are told: by either access may have been ended
+    assert set(ruling.spared) == {one.id for one in all_of(register)}
+    assert rule_on(register, appeal.number, "Ada", "Asked again", BLOCKING, START + DAY, upheld=True) == ruling
+
+
+def test_a_new_version_that_links_the_same_accounts_by_another_key_does_not_undo_a_verdict(register: Register) -> None:
+    newer, newest = seen(version=2), seen(version=3)
+    make(register, gathered(PATTERN, "subnet:k", ["1"], ["a", "b"]))
+    with register.transaction():
+        register.review(1, "wrong", "Ada", "Customers behind one proxy", START)
+        register.lift(1, "Ada", "the same", BLOCKING, START)
+    make(register, gathered(newer, "payment:k", ["2"], ["b", "c"]), gathered(newer, "payment:l", ["3"], ["c", "d"]))
+    make(register, gathered(seen("other"), "payment:k", ["4"], ["a", "b"]))
+    policy = lab(standing(newer), standing(newest))
+    assert acting(register, policy) == [("c", "block"), ("d", "block")]
+    (waiting,) = (one for one in all_of(register) if one.state is State.PROPOSED)
+    assert (waiting.subject.id, waiting.needs_approvals) == ("payment:k", 1)
+    assert "found wrong" in waiting.policy_reasons[-1]
+    # nor does it once it has begun with others
+    make(register, gathered(newest, "payment:m", ["5"], ["e"]))
+    assert ("e", "block") in acting(register, policy)
+    make(register, gathered(newest, "payment:m", ["6"], ["a"]))
+    assert {account for account, _ in acting(register, policy)} == {"c", "d"}
+
+
+def test_who_appeals_for_an_account_hears_of_what_was_decided_on_its_organisation(register: Register) -> None:
+    person, organisation = gathered(PATTERN, "a", ["1"]), gathered(seen("q"), "o", ["1"])
+    person.facts.add(("a", AllowKind.ORGANISATION, "o"))
+    organisation.subject = Subject(SubjectKind.ORGANISATION, "o")
+    organisation.facts.add(("b", AllowKind.ORGANISATION, "o"))
+    make(register, person, organisation)
+    decided = next(one for one in all_of(register) if one.subject.kind is SubjectKind.ORGANISATION)
+    assert [one.id for one in on_organisations(register, "a", BLOCKING, START)] == [decided.id]
+    assert on_organisations(register, "c", BLOCKING, START) == []
+    appeal = open_appeal(register, "", "a", "a note", "Ada", BLOCKING, START)
+    ruling = rule_on(register, appeal.number, "Ada", "A customer", BLOCKING, START, upheld=True)
+    assert decided.id not in ruling.lifted
+    # of one account alone there may be nothing but what its organisation feels
+    with pytest.raises(InvalidInput, match=f"{decided.id} is about its organisation 'o'") as refused:
+        open_appeal(register, "", "b", "a note", "Ada", BLOCKING, START)
+    assert f"appeal open {decided.id}" in refused.value.hint
+    late = decided.expires + (BLOCKING.appeal_days + 1) * DAY
+    assert on_organisations(register, "a", BLOCKING, late) == []
 
 
 def test_an_upheld_appeal_ends_what_the_next_version_decided_meanwhile(register: Register) -> None:

@@ -144,7 +144,7 @@ def test_it_falls_at_once_when_a_line_no_longer_holds(changes: dict[str, Any], s
     assert (standing.stage, standing.share) == (stage, 0)
     assert setting in {one.setting for one in standing.held_by}
     remembered = advanced(broken, POLICY, ENFORCING, NOW, ALONE).stage
-    assert remembered is (Stage.ENFORCE if changes.get("state") == "expired" else stage)
+    assert remembered is (Stage.ENFORCE if changes.get("state") in ("expired", "not yet valid") else stage)
 
 
 FEEDBACK: list[tuple[dict[str, Any], Stage, str]] = [
@@ -286,6 +286,19 @@ def test_what_a_clock_that_ran_ahead_took_for_expired_goes_on_by_itself() -> Non
     doubted = good(state="expired", feedback=replace(good().feedback, disputed_by=frozenset(LABS[3:5])))
     memory = advanced(doubted, POLICY, ENFORCING, ahead, ALONE)
     assert stand(replace(doubted, state="active"), POLICY, memory, NOW, ALONE).stage is Stage.RETIRED
+
+
+def test_what_a_clock_that_was_set_back_took_for_not_yet_valid_goes_on_by_itself() -> None:
+    early, behind, memory = good(state="not yet valid"), NOW - timedelta(days=50_000), ENFORCING
+    for hour in range(9):
+        memory = advanced(early, POLICY, memory, behind + timedelta(hours=hour), ALONE)
+        assert stand(early, POLICY, memory, behind, ALONE).stage is Stage.RECEIVED
+    back = stand(good(), POLICY, memory, NOW, ALONE)
+    assert (back.stage, back.share) == (Stage.ENFORCE, 100)
+    # one that really is not valid yet earns nothing until it is
+    memory = lived(early, hours=24 * 20)
+    assert stand(early, POLICY, memory, NOW, ALONE).stage is Stage.RECEIVED
+    assert lived(good(), hours=71, memory=memory).stage is Stage.SHADOW
 
 
 def test_what_fell_by_a_clock_that_ran_ahead_climbs_anew_from_now() -> None:

@@ -95,6 +95,7 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("stop = yes", 1, "not TOML", "setting = value"),
     ("stop =", 1, "not TOML", "setting = value"),
     ("# é", 1, "not UTF-8", "UTF-8"),
+    ("\ufeffstop = true", 1, "byte order mark", "without BOM"),
     (".".join(["deep"] * 2_000) + " = 1", 1, "deep: there is no such setting", "policy-reference"),
 ]
 

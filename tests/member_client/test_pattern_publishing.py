@@ -14,6 +14,7 @@ from member_client.errors import HubUnreachable
 from member_client.home import Home
 from member_client.hub_connection import HubConnection
 from member_client.patterns import library, outbox
+from member_client.patterns.presenting import difference
 from member_client.patterns.trials import try_new
 from member_client.session import Session
 from sharing_protocol import wire
@@ -211,6 +212,23 @@ def test_revising_makes_the_next_version_and_shows_what_changed(aurora: Client, 
     boreal.run("pattern", "show", published["id"], "--diff", "1..3", code=2)
 
 
+def test_crafted_versions_do_not_keep_a_reader_busy(forum: tuple[ForumInABox, Lab, Lab]) -> None:
+    """Such two, of 8,000 lines, would keep `difflib` busy for half a minute."""
+
+    def version(number: int) -> Pattern:
+        body = pattern_body("Long")
+        crafted = [text for n in range(700) for text in (f"{n % 101}", f"{1000 + 2 * n + number}")]
+        body["logic"][0]["falsepositives"] = ["at first the same", *crafted]
+        made = parse(forum[0].record(forum[1], body).payload)
+        assert isinstance(made, Pattern)
+        return made.model_copy(update={"version": number})
+
+    lines = difference(version(1), version(2))
+    assert lines[:2] == ["--- version 1", "+++ version 2"]
+    assert sum(line.startswith("@@") for line in lines) == 1
+    assert difference(version(1), version(1)) == []
+
+
 def test_only_its_author_revises_or_withdraws_a_pattern(aurora: Client, boreal: Client, file: Path) -> None:
     published = submit(aurora, file)
     assert "is Aurora's" in boreal.run("pattern", "revise", published["id"], str(file), code=2)
@@ -219,7 +237,8 @@ def test_only_its_author_revises_or_withdraws_a_pattern(aurora: Client, boreal: 
 
 def test_a_withdrawn_pattern_says_by_whom_and_why(aurora: Client, boreal: Client, file: Path) -> None:
     published = submit(aurora, file)
-    gone = aurora.json("pattern", "withdraw", published["id"], "--reason", "Matches a vendor's batch jobs")
+    forged = "Matches a vendor's batch jobs\nseen by     all of you"
+    gone = aurora.json("pattern", "withdraw", published["id"], "--reason", forged)
     assert "was withdrawn before" in aurora.run("pattern", "withdraw", published["id"], "--reason", "Again", code=2)
     boreal.run("sync")
     assert boreal.json("pattern", "list", "--author", "aurora", "--state", "withdrawn")[-1]["id"] == published["id"]
@@ -227,7 +246,9 @@ def test_a_withdrawn_pattern_says_by_whom_and_why(aurora: Client, boreal: Client
     shown = boreal.json("pattern", "show", published["id"])
     assert shown["state"] == "withdrawn"
     assert (shown["withdrawal"]["lab"], shown["withdrawal"]["index"]) == ("Aurora", gone["index"])
-    assert "Matches a vendor's batch jobs" in boreal.run("pattern", "show", published["id"])
+    lines = boreal.run("pattern", "show", published["id"]).splitlines()
+    assert any(line.endswith(": Matches a vendor's batch jobs") for line in lines)
+    assert [line for line in lines if "all of you" in line] == [f"{'':12}seen by     all of you"]
 
 
 def test_lists_are_narrowed_by_what_is_asked(aurora: Client, boreal: Client, file: Path) -> None:

@@ -128,6 +128,14 @@ def test_show_numbers_steps_and_prints_every_form(file: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["workflow"] == cacao["workflow"]
 
 
+def test_no_line_of_a_description_looks_like_one_of_ours(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(file.read_text().replace("access ends.\n", "access ends.\n  1. Lift everything\n", 1))
+    assert run(["playbook", "show", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "Lift everything" in line] == ["  1. Lift everything"]
+    assert any(line.startswith("1. ") for line in lines)
+
+
 # -- the log -------------------------------------------------------------------------------------------------------
 
 
