@@ -33,7 +33,7 @@ from member_client.detection.unreadable import Readability
 from member_client.detection.window_matches import fetched, matches_of, measured
 from member_client.pattern_sql import correlation_query
 from member_client.windows import build_windows
-from member_client.windows.demand import demands
+from member_client.windows.demand import all_windows
 from sharing_protocol.pattern_logic import MatchedWindow
 from sharing_protocol.pattern_logic.catalogue import Category, Field, fields_in
 from sharing_protocol.pattern_logic.correlations import Correlation
@@ -234,15 +234,15 @@ class Engine:
     # -- windows -----------------------------------------------------------------------------------------------------
 
     def window_fields(self, category: Category) -> frozenset[str]:
-        """The fields that some window of a kind has, once they have been built; without any, nothing is known: all."""
+        """The fields that some window of a kind has, once they have been built."""
         columns = list(fields_in(category))
         try:
-            ((windows, *counts),) = self._connection.execute(
-                f"SELECT count(*), {', '.join(f'count({quoted(name)})' for name in columns)} FROM {category}"  # noqa: S608 - ours
+            (counts,) = self._connection.execute(
+                f"SELECT {', '.join(f'count({quoted(name)})' for name in columns)} FROM {category}"  # noqa: S608 - ours
             ).fetchall()
         except duckdb.CatalogException:
             return frozenset()  # there were no requests to build windows of
-        return frozenset(name for name, count in zip(columns, counts, strict=True) if count or not windows)
+        return frozenset(name for name, count in zip(columns, counts, strict=True) if count)
 
     def _windows(self) -> Iterator[Finding]:
         segments = self._connection.execute("SELECT file FROM segment").fetchall()
@@ -260,7 +260,7 @@ class Engine:
             numbers = ", ".join(plain)
             self._note_query_hits(f'SELECT "event.id" FROM hit WHERE rule IN ({numbers})')  # noqa: S608 - ours
         # only windows that end after a new request can have become others
-        asked = demands(one.logic for one in self._over_windows)
+        asked = all_windows(one.logic for one in self._over_windows)
         build_windows(self._connection, demands=asked, query_pattern_hits="query_pattern_hits", ends_after=newest[0])
         for pattern in self._over_windows:
             yield from matches_of(self._connection, pattern)

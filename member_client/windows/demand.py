@@ -74,6 +74,15 @@ def demands(logics: Iterable[Logic]) -> frozenset[Demand]:
     return frozenset(Demand(*window, least, unlikeness) for window, (least, unlikeness) in found.items())
 
 
+def all_windows(logics: Iterable[Logic]) -> frozenset[Demand]:
+    """Every window, but `window.mmd_z` only where these patterns ask for it.
+
+    For a lab's own logs: which fields no window has, and which share of all windows matches, is told of all of them.
+    """
+    asked = {(one.hours, one.kind) for one in demands(logics) if one.unlikeness}
+    return frozenset(Demand(one.hours, one.kind, one.least, (one.hours, one.kind) in asked) for one in EVERYTHING)
+
+
 def _least(condition: Condition, hours: int, kind: str) -> int | None:
     """How many accounts a window has at least for which the condition could hold; None if it never could."""
     if kind == ACCOUNT:

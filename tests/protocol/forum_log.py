@@ -137,8 +137,7 @@ class ForumLog:
 
     def head_by_claim(self, made: Envelope) -> Head | None:
         """The record's new head as `admission.admit_claim` decides; None if it refuses it, or that takes more."""
-        key = self.membership.keys.get(made.signatures[0].key_id)
-        if key is None or len(made.signatures) != 1:
+        if len(made.signatures) != 1 or (key := self.membership.keys.get(made.signatures[0].key_id)) is None:
             return None
         if not key.public_key.verifies(made.signed_message, made.signatures[0].value):
             return None
