@@ -40,10 +40,6 @@ def register(tmp_path: Path) -> Iterator[Register]:
     opened.close()
 
 
-def entry(kind: AllowKind, value: str, days: int = 30) -> Allowed:
-    return Allowed(1, kind, value, "Sales", "Batch", START, START + days * DAY)
-
-
 def test_a_new_version_does_not_undo_an_upheld_appeal_without_people(register: Register) -> None:
     make(register, gathered(PATTERN, "a"))
     appeal = open_appeal(register, all_of(register)[0].id, "", "a@example.com", "Ada", BLOCKING, START)
