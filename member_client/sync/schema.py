@@ -15,7 +15,7 @@ from pathlib import Path
 
 from member_client.errors import InvalidInput
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PAGE_BYTES = 16_384
 
 _TABLES = """
@@ -60,6 +60,7 @@ CREATE TABLE versions (
     UNIQUE (id, version)
 );
 CREATE INDEX versions_by_reference ON versions (refers_to) WHERE refers_to <> '';
+CREATE INDEX IF NOT EXISTS endorsements_by_author ON versions (refers_to, author) WHERE type = 'endorsement';
 CREATE TABLE heads (
     id TEXT PRIMARY KEY,
     type TEXT NOT NULL,
@@ -100,6 +101,9 @@ CREATE TABLE unread_records (
 """,
     2: """
 DROP INDEX entries_by_leaf;
+""",
+    3: """
+CREATE INDEX IF NOT EXISTS endorsements_by_author ON versions (refers_to, author) WHERE type = 'endorsement';
 """,
 }
 """By the version they start from; each leads to the next."""

@@ -189,6 +189,6 @@ def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> 
     database.close()
     Store(tmp_path / "store.sqlite").close()
     with sqlite3.connect(tmp_path / "store.sqlite") as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (3,)
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)
         assert database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries_by_leaf'").fetchone() is None
     database.close()
