@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import duckdb
 import numpy as np
@@ -31,7 +32,7 @@ _COPIED_BYTES = 64 * 1024 * 1024
 _RULES_A_QUERY = 250
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NumberedRule:
     """A rule of one of the patterns.
 
@@ -50,7 +51,7 @@ class NumberedRule:
     where: str
     condition: Condition
 
-    @property
+    @cached_property
     def shows(self) -> tuple[str, ...]:
         """The number fields that it reads: what made it match."""
         types = fields_in(Category.REQUEST)
@@ -71,7 +72,7 @@ def numbered_rules(
     """
     return [
         NumberedRule(numbers[pattern.entry, rule.name], position, rule.name, rule.emits, compiled.where, rule.condition)
-        for compiled, rule in zip(pattern.compiled.rules, pattern.logic.rules, strict=True)
+        for compiled, rule in zip(pattern.rules, pattern.logic.rules, strict=True)
     ]
 
 

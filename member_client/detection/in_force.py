@@ -12,7 +12,7 @@ import duckdb
 from member_client.detection.canonical import CLOSED, keep_from_files, sql_type
 from member_client.detection.findings import NotRunnable
 from member_client.errors import InvalidInput
-from member_client.pattern_sql import CompiledPattern, Unsupported, compile_sql
+from member_client.pattern_sql import CompiledPattern, CompiledRule, Unsupported, compile_rules, compile_sql
 from member_client.patterns.finding import Listed, listing, resolve
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
@@ -50,6 +50,15 @@ class RunnablePattern:
             Unsupported: DuckDB cannot say exactly what it means.
         """
         return _compiled(self.logic)
+
+    @property
+    def rules(self) -> tuple[CompiledRule, ...]:
+        """Those of `compiled`, and all that is needed of a pattern over requests.
+
+        Raises:
+            Unsupported: likewise.
+        """
+        return _compiled_rules(self.logic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,12 @@ def _compiled(logic: Logic) -> CompiledPattern:
     return compile_sql(logic, table=table)
 
 
+@lru_cache(maxsize=4096)
+def _compiled_rules(logic: Logic) -> tuple[CompiledRule, ...]:
+    """Once a logic too."""
+    return compile_rules(logic)
+
+
 def _why(listed: Listed) -> str:
     if listed.state == "active":
         return "it was not tried here yet"
@@ -137,10 +152,11 @@ def why_not_runnable(pattern: RunnablePattern) -> str:
     All patterns are asked in one statement, so one that DuckDB refuses would stop the others.
     """
     try:
-        compiled = pattern.compiled
+        category = pattern.logic.category
+        rules = pattern.rules if category is Category.REQUEST else pattern.compiled.rules
         with _empty_tables().cursor() as cursor:
-            for rule in compiled.rules:
-                cursor.execute(f'SELECT {rule.where} FROM "{compiled.category}"')  # noqa: S608 - what the compiler gives
+            for rule in rules:
+                cursor.execute(f'SELECT {rule.where} FROM "{category}"')  # noqa: S608 - what the compiler gives
     except Unsupported as error:
         return f"not runnable on DuckDB: {error}"
     except duckdb.Error as error:

@@ -6,8 +6,22 @@ over a table whose columns are the catalogue's fields (docs/log-sources.md, "As 
 raises `Unsupported`; nothing is said approximately.
 """
 
-from member_client.pattern_sql.compiling import CompiledPattern, CompiledRule, compile_sql, correlation_query
+from member_client.pattern_sql.compiling import (
+    CompiledPattern,
+    CompiledRule,
+    compile_rules,
+    compile_sql,
+    correlation_query,
+)
 from member_client.pattern_sql.dialects import DIALECTS
 from member_client.pattern_sql.unsupported import Unsupported
 
-__all__ = ["DIALECTS", "CompiledPattern", "CompiledRule", "Unsupported", "compile_sql", "correlation_query"]
+__all__ = [
+    "DIALECTS",
+    "CompiledPattern",
+    "CompiledRule",
+    "Unsupported",
+    "compile_rules",
+    "compile_sql",
+    "correlation_query",
+]

@@ -66,15 +66,21 @@ def compile_sql(logic: Logic, dialect: str = "duckdb", table: str = "requests") 
             no such dialect.
     """
     target = _dialect(dialect)
-    fields = fields_in(logic.category).__getitem__
-    wheres = [target.adapted(never_null(rule.condition, target, fields)) for rule in logic.rules]
-    _bound(sum(len(constant.name) for where in wheres for constant in where.find_all(exp.Literal)))
-    rules = tuple(
-        CompiledRule(rule.name, rule.title, rule.emits, _printed(where, target))
-        for rule, where in zip(logic.rules, wheres, strict=True)
-    )
+    wheres = _conditions(logic, target)
     matching = from_events(logic, target.written, _TABLE, lambda place: f"{_CONDITION}{place}")
-    return CompiledPattern(logic.category, rules, _query(target, matching, logic, table, wheres))
+    return CompiledPattern(
+        logic.category, _rules(logic, wheres, target), _query(target, matching, logic, table, wheres)
+    )
+
+
+def compile_rules(logic: Logic, dialect: str = "duckdb") -> tuple[CompiledRule, ...]:
+    """The `rules` of `compile_sql` alone, in a fraction of its time.
+
+    Raises:
+        Unsupported: as there.
+    """
+    target = _dialect(dialect)
+    return _rules(logic, _conditions(logic, target), target)
 
 
 def correlation_query(logic: Logic, hits_table: str, dialect: str = "duckdb") -> str:
@@ -97,6 +103,21 @@ def correlation_query(logic: Logic, hits_table: str, dialect: str = "duckdb") ->
         return ""
     target = _dialect(dialect)
     return _query(target, from_hits(logic, target.written, _TABLE), logic, hits_table, ())
+
+
+def _conditions(logic: Logic, target: Dialect) -> list[exp.Expr]:
+    """One for each rule."""
+    fields = fields_in(logic.category).__getitem__
+    wheres = [target.adapted(never_null(rule.condition, target, fields)) for rule in logic.rules]
+    _bound(sum(len(constant.name) for where in wheres for constant in where.find_all(exp.Literal)))
+    return wheres
+
+
+def _rules(logic: Logic, wheres: Sequence[exp.Expr], target: Dialect) -> tuple[CompiledRule, ...]:
+    return tuple(
+        CompiledRule(rule.name, rule.title, rule.emits, _printed(where, target))
+        for rule, where in zip(logic.rules, wheres, strict=True)
+    )
 
 
 def _query(target: Dialect, matching: str, logic: Logic, table: str, wheres: Sequence[exp.Expr]) -> str:
