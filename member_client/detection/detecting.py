@@ -130,7 +130,7 @@ def detect(
         result = Result()
         engine: Engine | ReferenceEngine | SparkEngine
         if options.spark is not None:
-            engine = SparkEngine(options.spark, patterns, options.since)
+            engine = SparkEngine(options.spark, state, patterns, options.since)
             engine.read(sources, broken)
         else:
             engine = (
