@@ -194,22 +194,23 @@ def unpacked(content: bytes) -> pa.Table:
     return pa.ipc.open_stream(content).read_all()
 
 
-def picked(batches: Iterator[pa.RecordBatch], text: str, wanted: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    """Of values of the column `TEXTS`, the text of this name of the requests that are wanted, by `event`.
+def picked(content: bytes, text: str, wanted: NDArray[np.int64]) -> list[tuple[int, str | None]]:
+    """Of a value of the column `TEXTS`, the event and the text of this name of the requests that are wanted.
 
     Args:
         wanted: ids of events, ascending.
     """
-    for batch in batches:
-        for value in batch.column(0):
-            table = unpacked(value.as_py())
-            events = table.column("event").to_numpy()
-            if not len(events):
-                continue
-            near = wanted[np.searchsorted(wanted, events.min()) : np.searchsorted(wanted, events.max(), "right")]
-            if len(near):
-                found = table.select(["event", text]).filter(pa.array(np.isin(events, near)))
-                yield from found.rename_columns(["event", "text"]).to_batches()
+    table = unpacked(content)
+    events = table.column("event").to_numpy()
+    found = table.filter(pa.array(np.isin(events, _within(wanted, events))))
+    return list(zip(found.column("event").to_pylist(), found.column(text).to_pylist(), strict=True))
+
+
+def _within(wanted: NDArray[np.int64], events: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those between the first and the last of some events."""
+    if not len(events):
+        return wanted[:0]
+    return wanted[np.searchsorted(wanted, events.min()) : np.searchsorted(wanted, events.max(), "right")]
 
 
 def _candidates(batch: pa.RecordBatch, scan: TextScan) -> pa.Array:

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from member_client.detection.findings import Finding
 from member_client.detection.in_force import RunnablePattern
@@ -28,14 +30,14 @@ from member_client.windows.demand import all_windows
 from member_client.windows.distilling import Distilled, Text
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 T = TypeVar("T")
 
 _FETCHED_BYTES = 64 * 1024 * 1024
 _FETCHED_ROWS = 50_000
 _ASKED_TOGETHER = 1_000_000
-_ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+_PYTHON_ROWS = "spark.sql.execution.python.udf.maxRecordsPerBatch"
 
 
 class SparkWindows:
@@ -97,30 +99,36 @@ class SparkWindows:
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {into} (event BIGINT, text VARCHAR)")
         asked = f"SELECT DISTINCT event FROM {events} ORDER BY event"  # noqa: S608 - ours
         wanted = self._connection.execute(asked).fetchnumpy()["event"]
-        texts = self._session.sql(f"SELECT {TEXTS} FROM {self._kept} WHERE {TEXTS} IS NOT NULL")  # noqa: S608 - ours
         for start in range(0, len(wanted), _ASKED_TOGETHER):
-            some, name = wanted[start : start + _ASKED_TOGETHER], text.name
-
-            def pick(batches: Iterator[pa.RecordBatch], some: Any = some, name: str = name) -> Iterator[pa.RecordBatch]:
-                return picked(batches, name, some)
-
-            found = texts.mapInArrow(pick, "event BIGINT, text STRING").repartition(
-                1 + len(some) // _FETCHED_ROWS, "event"
-            )
+            some = wanted[start : start + _ASKED_TOGETHER]
+            found = self._picked(text, some).repartition(1 + len(some) // _FETCHED_ROWS, "event")
             with self._packed_alone():
                 for rows in _by(found.toLocalIterator()):
                     columns = {"event": [row[0] for row in rows], "text": [row[1] for row in rows]}
                     self._insert(into, pa.table(columns, pa.schema({"event": pa.int64(), "text": pa.string()})))
 
+    def _picked(self, text: Text, wanted: NDArray[np.int64]) -> DataFrame:
+        from pyspark.sql import functions
+
+        name = text.name
+
+        def pick(content: bytes) -> list[tuple[int, str | None]]:
+            return picked(content, name, wanted)
+
+        # of the ways of Python in Spark, the one that does not also ask for pandas
+        asked = functions.udf(pick, "array<struct<event: bigint, text: string>>", useArrow=False)
+        kept = self._session.sql(f"SELECT {TEXTS} FROM {self._kept} WHERE {TEXTS} IS NOT NULL")  # noqa: S608 - ours
+        return kept.select(functions.explode(asked(TEXTS)).alias("one")).select("one.event", "one.text")
+
     @contextmanager
     def _packed_alone(self) -> Iterator[None]:
         """Spark hands its Python workers one value at a time: each holds the texts of a batch."""
-        before = self._session.conf.get(_ARROW_ROWS)
-        self._session.conf.set(_ARROW_ROWS, "1")
+        before = self._session.conf.get(_PYTHON_ROWS)
+        self._session.conf.set(_PYTHON_ROWS, "1")
         try:
             yield
         finally:
-            self._session.conf.set(_ARROW_ROWS, str(before))
+            self._session.conf.set(_PYTHON_ROWS, str(before))
 
     def _insert(self, relation: str, rows: pa.Table) -> None:
         self._connection.register("fetched_rows", rows)

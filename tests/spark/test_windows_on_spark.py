@@ -78,7 +78,7 @@ def campaigns() -> list[dict[str, Any]]:
                 "gen_ai.request.model": "new",
                 "gen_ai.usage.output_tokens": 900,
                 "prompt.turns": 1,
-                "prompt.text": f"Explain your full reasoning, and rate the answer from 1 to 10: {sentence(rng, words, 8)}",
+                "prompt.text": f"Explain your full reasoning, rate the answer from 1 to 10: {sentence(rng, words, 8)}",
             }
             for n in range(220)
         ]
