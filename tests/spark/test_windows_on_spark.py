@@ -16,6 +16,7 @@ from sharing_protocol.pattern_logic.catalogue import Category
 from tests.member_client.detection_runs import pattern, write_json_lines
 from tests.pattern_logic.documents import correlation, rule
 from tests.spark.test_detect_on_spark import both, starters
+from tests.spark.test_detect_on_spark import requests as asked_by_starters
 from tests.windows.test_demand import week
 from tests.windows.test_features import requests
 from tests.windows.test_unlikeness import OTHER_WORDS
@@ -42,7 +43,7 @@ EXAMPLES = int(os.environ.get("STILLWATCH_TEST_LOGS", "3"))
 
 
 def campaigns() -> list[dict[str, Any]]:
-    """Some days of ordinary accounts, a pool that shares what it can, and two accounts that ask for a great deal."""
+    """Some days of ordinary accounts, a pool that shares what it can, and accounts that ask for a great deal."""
     rng = random.Random(12)
     log: list[Request] = week(rng)
     log += [one for n in range(200, 320) for one in ordinary_account(n, rng, MONDAY + rng.randrange(3) * DAY)]
@@ -82,6 +83,17 @@ def campaigns() -> list[dict[str, Any]]:
             }
             for n in range(220)
         ]
+    log += [
+        {
+            "timestamp": MONDAY + rng.randrange(DAY),
+            "account.id": "appetite",
+            "gen_ai.usage.input_tokens": 100,
+            "gen_ai.usage.output_tokens": 900,
+            "prompt.turns": 1,
+            "prompt.text": f"Please explain step by step what is known of {''.join(rng.choices('abcdefghij', k=14))}",
+        }
+        for _ in range(3100)
+    ]
     rng.shuffle(log)
     return [dict(one) for one in log]
 
@@ -96,7 +108,7 @@ def written(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_starters_of_all_categories_find_the_campaigns_byte_for_byte(session: Any, tmp_path: Path) -> None:
-    rows = written(campaigns())
+    rows = [*written(campaigns()), *asked_by_starters()]
     rows[7]["timestamp"] = "yesterday"
     rows[8]["account.id"] = None
     third = len(rows) // 3
