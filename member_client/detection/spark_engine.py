@@ -118,8 +118,7 @@ def only_on_spark(selection: Selection) -> Selection:
         }
     for pattern in selection.runnable:
         if pattern.entry in unknown:
-            reason = unknown[pattern.entry]
-            left_out.append(NotRunnable(pattern.id, pattern.version, pattern.title, reason))
+            left_out.append(NotRunnable(pattern.id, pattern.version, pattern.title, unknown[pattern.entry]))
         else:
             runnable.append(pattern)
     return Selection(tuple(runnable), tuple(left_out))
