@@ -53,7 +53,7 @@ class Options:
         since: leave out requests before this (microseconds since 1970).
         memory: what DuckDB may use before it spills, as it writes it.
         reference: let the reference evaluator do it, for requests alone; such a run follows nothing.
-        spark: let this session do it, under the same conditions.
+        spark: let this session do it; such a run follows nothing either.
     """
 
     follow: bool = False
