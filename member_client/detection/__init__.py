@@ -8,7 +8,8 @@ canonical          that form
 literals           what a rule cannot match without; text_scan searches for all of it at once
 hits               all rules over batches
 engine             hits, correlations over them, windows and the patterns over these; reference_engine in its place
-spark_engine       the same on a lab's Spark, for requests alone; spark_reading is what its machines do
+spark_engine       the same on a lab's Spark; spark_reading is what its machines do, spark_windows the windows
+segments           requests kept for windows
 state              what runs that follow their logs remember
 detecting          one run from its sources to its file
 findings           the detections file, and the summary of a run that sightings are made from

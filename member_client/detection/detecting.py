@@ -53,7 +53,7 @@ class Options:
         since: leave out requests before this (microseconds since 1970).
         memory: what DuckDB may use before it spills, as it writes it.
         reference: let the reference evaluator do it, for requests alone; such a run follows nothing.
-        spark: let this session do it, under the same conditions.
+        spark: let this session do it; such a run follows nothing either.
     """
 
     follow: bool = False
@@ -130,7 +130,7 @@ def detect(
         result = Result()
         engine: Engine | ReferenceEngine | SparkEngine
         if options.spark is not None:
-            engine = SparkEngine(options.spark, patterns, options.since)
+            engine = SparkEngine(options.spark, state, patterns, options.since)
             engine.read(sources, broken)
         else:
             engine = (

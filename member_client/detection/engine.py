@@ -13,14 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_LINE, batch_schema, request_fields
 from member_client.detection.findings import SAMPLES, WHOSE, Finding, Moment, shown_time
@@ -28,14 +25,15 @@ from member_client.detection.hits import Hits, NumberedRule, fields_kept, number
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.parquet_rows import literal, quoted
 from member_client.detection.request_logs import Place
+from member_client.detection.segments import Segment
 from member_client.detection.state import State
 from member_client.detection.unreadable import Readability
-from member_client.detection.window_matches import fetched, matches_of, measured
+from member_client.detection.window_matches import fetched, fields_built, matches_of, measured
 from member_client.pattern_sql import correlation_query
 from member_client.windows import build_windows
 from member_client.windows.demand import all_windows
 from sharing_protocol.pattern_logic import MatchedWindow
-from sharing_protocol.pattern_logic.catalogue import Category, Field, fields_in
+from sharing_protocol.pattern_logic.catalogue import Category, Field
 from sharing_protocol.pattern_logic.correlations import Correlation
 
 DAY = 86_400_000_000
@@ -116,7 +114,7 @@ class Engine:
         self._hits = Hits(self._connection, self._rules, self._kept)
         needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in requests))
         self.fields = request_fields(None if self._over_windows else needed)
-        self._segment: _Segment | None = None
+        self._segment: Segment | None = None
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -135,7 +133,7 @@ class Engine:
             self._hits.take(batch)
         if self._over_windows:
             if self._segment is None:
-                self._segment = _Segment(self._state.folder / f"{uuid4().hex}.parquet", self.fields)
+                self._segment = Segment(self._state.folder / f"{uuid4().hex}.parquet", batch_schema(self.fields))
             self._segment.add(batch)
 
     def settle(self) -> None:
@@ -235,14 +233,7 @@ class Engine:
 
     def window_fields(self, category: Category) -> frozenset[str]:
         """The fields that some window of a kind has, once they have been built."""
-        columns = list(fields_in(category))
-        try:
-            (counts,) = self._connection.execute(
-                f"SELECT {', '.join(f'count({quoted(name)})' for name in columns)} FROM {category}"  # noqa: S608 - ours
-            ).fetchall()
-        except duckdb.CatalogException:
-            return frozenset()  # there were no requests to build windows of
-        return frozenset(name for name, count in zip(columns, counts, strict=True) if count)
+        return fields_built(self._connection, category)
 
     def _windows(self) -> Iterator[Finding]:
         segments = self._connection.execute("SELECT file FROM segment").fetchall()
@@ -264,29 +255,6 @@ class Engine:
         build_windows(self._connection, demands=asked, query_pattern_hits="query_pattern_hits", ends_after=newest[0])
         for pattern in self._over_windows:
             yield from matches_of(self._connection, pattern)
-
-
-class _Segment:
-    """Requests of one leg, kept for windows; readable by their owner alone."""
-
-    def __init__(self, path: Path, fields: Sequence[Field]) -> None:
-        self.path = path
-        self.first: int | None = None
-        self.last: int | None = None
-        path.touch(mode=0o600)
-        self._writer = pq.ParquetWriter(path, batch_schema(fields), compression="zstd", compression_level=1)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Keep a batch."""
-        ends = pc.min_max(batch.column("timestamp")).as_py()
-        if ends["min"] is not None:
-            self.first = ends["min"] if self.first is None else min(self.first, ends["min"])
-            self.last = ends["max"] if self.last is None else max(self.last, ends["max"])
-        self._writer.write_batch(batch)
-
-    def close(self) -> None:
-        """All of it is on disk."""
-        self._writer.close()
 
 
 def sent_since(batch: pa.RecordBatch, since: int | None) -> pa.RecordBatch:

@@ -1,8 +1,10 @@
-"""The patterns over requests on a Spark that is already there: the same matches as the engine's, in the same order.
+"""The patterns in force on a Spark that is already there: the same matches as the engine's, in the same order.
 
     read     every file by a task of its own (`spark_reading`), all rules over its rows at once; Spark keeps what they
-             hit, with what the findings need and never the prompt, unless a pattern groups by it
-    found    matches of single requests, then those of correlations over the hits, one by one from Spark
+             hit, with what the findings need and never the prompt, unless a pattern groups by it; and, if a pattern
+             is over windows, what these need
+    found    matches of single requests, then those of correlations over the hits, one by one from Spark, then those
+             of windows, which are built here (`spark_windows`)
 
 Nothing here imports PySpark before it is asked for.
 """
@@ -10,7 +12,7 @@ Nothing here imports PySpark before it is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -18,20 +20,33 @@ from uuid import uuid4
 import pyarrow as pa
 
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
-from member_client.detection.engine import Coverage, firing, request_finding
+from member_client.detection.engine import QUERY_PATTERN, Coverage, firing, request_finding
 from member_client.detection.findings import SAMPLES, WHOSE, Finding, Moment, NotRunnable, shown_time
 from member_client.detection.hits import NumberedRule, fields_kept
 from member_client.detection.in_force import RunnablePattern, Selection
-from member_client.detection.literals import Required, required
+from member_client.detection.literals import required
 from member_client.detection.log_settings import Source
 from member_client.detection.reading import Broken
 from member_client.detection.request_logs import BrokenRow, Place
-from member_client.detection.spark_reading import CANDIDATES, REPORT, FileReport, numbered_rows, rows_schema
-from member_client.detection.window_matches import measured
+from member_client.detection.spark_reading import (
+    CANDIDATES,
+    DISTILLED,
+    REPORT,
+    TEXTS,
+    FileReport,
+    Reading,
+    numbered_rows,
+    rows_schema,
+)
+from member_client.detection.spark_windows import SparkWindows
+from member_client.detection.state import State
+from member_client.detection.window_matches import fields_built, measured
 from member_client.errors import InvalidInput
 from member_client.pattern_sql import Unsupported, compile_sql, correlation_query
 from member_client.pattern_sql.dialects import spark_constant
 from member_client.pattern_sql.spark import check_session
+from member_client.windows.demand import all_windows
+from member_client.windows.distilling import Text
 from sharing_protocol.pattern_logic import Logic, MatchedWindow
 from sharing_protocol.pattern_logic.catalogue import Category, Field, FieldType
 from sharing_protocol.pattern_logic.correlations import Correlation
@@ -41,6 +56,8 @@ if TYPE_CHECKING:
 
 _MOST_TASKS = 10_000
 _REPORTED = 0  # stands where a hit has its rule's number
+_NOTED_TOGETHER = 50_000
+_QUERY_SHARE = "window.query_pattern_share"
 _SQL = {FieldType.TEXT: "STRING", FieldType.ADDRESS: "STRING", FieldType.BOOLEAN: "BOOLEAN", FieldType.TIME: "BIGINT"}
 
 
@@ -92,9 +109,16 @@ def only_on_spark(selection: Selection) -> Selection:
     """What of a selection Spark can run; the others are left out, with the reason."""
     runnable: list[RunnablePattern] = []
     left_out = list(selection.left_out)
+    unknown = {pattern.entry: reason for pattern in selection.runnable if (reason := _why_not(pattern.logic))}
+    if any(pattern.entry in unknown and pattern.kind == QUERY_PATTERN for pattern in selection.runnable):
+        unknown |= {
+            pattern.entry: f"not run on Spark: it reads {_QUERY_SHARE}, and a query pattern in force cannot run there"
+            for pattern in selection.runnable
+            if pattern.logic.category is not Category.REQUEST and _QUERY_SHARE in pattern.logic.required_fields
+        }
     for pattern in selection.runnable:
-        if reason := _why_not(pattern.logic):
-            left_out.append(NotRunnable(pattern.id, pattern.version, pattern.title, reason))
+        if pattern.entry in unknown:
+            left_out.append(NotRunnable(pattern.id, pattern.version, pattern.title, unknown[pattern.entry]))
         else:
             runnable.append(pattern)
     return Selection(tuple(runnable), tuple(left_out))
@@ -102,7 +126,7 @@ def only_on_spark(selection: Selection) -> Selection:
 
 def _why_not(logic: Logic) -> str:
     if logic.category is not Category.REQUEST:
-        return "not run on Spark: it is about windows of accounts or clusters, which --engine duckdb builds"
+        return ""  # windows are built and asked by DuckDB
     try:
         compile_sql(logic, "spark")
     except Unsupported as error:
@@ -117,11 +141,14 @@ class SparkEngine:
         coverage: known once all was read.
     """
 
-    def __init__(self, session: SparkSession, patterns: Sequence[RunnablePattern], since: int | None = None) -> None:
+    def __init__(
+        self, session: SparkSession, state: State, patterns: Sequence[RunnablePattern], since: int | None = None
+    ) -> None:
         """Compile.
 
         Args:
-            patterns: over requests, and such as Spark can run.
+            state: where windows are built.
+            patterns: such as Spark can run.
             since: leave out requests before this, and those without a time (microseconds since 1970).
 
         Raises:
@@ -132,17 +159,32 @@ class SparkEngine:
         self.coverage = Coverage()
         self.patterns = patterns
         self._session = session
-        self._since = since
+        self._state = state
+        requests = [one for one in patterns if one.logic.category is Category.REQUEST]
+        self._over_windows = [one for one in patterns if one.logic.category is not Category.REQUEST]
+        self._distilled = 0
+        self._persisted: DataFrame | None = None
         self._rules: list[NumberedRule] = []
         for position, pattern in enumerate(patterns):
+            if pattern.logic.category is not Category.REQUEST:
+                continue
             compiled = compile_sql(pattern.logic, "spark")
             for rule, done in zip(pattern.logic.rules, compiled.rules, strict=True):
                 number = len(self._rules) + 1
                 self._rules.append(NumberedRule(number, position, rule.name, rule.emits, done.where, rule.condition))
         self._needed = {rule.number: need for rule in self._rules if (need := required(rule.condition)) is not None}
-        self._kept = fields_kept([one.logic for one in patterns], self._rules)
-        needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in patterns))
-        self.fields = request_fields(needed)
+        self._kept = fields_kept([one.logic for one in requests], self._rules)
+        needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in requests))
+        self._reading = Reading(
+            # like the engine, which keeps all of them for windows
+            fields=request_fields(None if self._over_windows else needed),
+            since=since,
+            needed=self._needed,
+            sent=request_fields(needed),
+            asked=bool(self._rules),
+            distils=bool(self._over_windows),
+            texts=_texts_asked(self._over_windows),
+        )
         name = uuid4().hex
         self._requests, self._hits, self._own_hits, self._fired = (
             f"stillwatch_{kind}_{name}" for kind in ("requests", "hits", "pattern_hits", "fired")
@@ -162,14 +204,14 @@ class SparkEngine:
         """
         files = [Source((name,), one.format, dict(one.columns)) for one in sources for name in one.files]
         with _spark_failures():
-            source = _log_source(files, self.fields, self._since, self._needed)
+            source = _log_source(files, self._reading)
             self._session.dataSource.register(source)
             self._session.read.format(source.name()).load().createOrReplaceTempView(self._requests)
             hits = self._session.sql(self._asked())
-            hits.persist()
+            self._persisted = hits.persist()
             hits.createOrReplaceTempView(self._hits)
             reports = self._session.sql(
-                f"SELECT `{EVENT_FILE}`, {REPORT} FROM {self._hits} WHERE rule = {_REPORTED} ORDER BY `{EVENT_ID}`"  # noqa: S608 - ours
+                f"SELECT `{EVENT_FILE}`, {REPORT} FROM {self._hits} WHERE {REPORT} IS NOT NULL ORDER BY `{EVENT_ID}`"  # noqa: S608 - ours
             ).collect()
         for file, report in reports:
             self._note_report(file, FileReport(**json.loads(report)), broken)
@@ -192,8 +234,11 @@ class SparkEngine:
             )
             if whens
         ]
-        hit = f"CASE WHEN {REPORT} IS NULL THEN concat({', '.join(asked)}) ELSE array({_REPORTED}) END"
-        return f"SELECT {kept}, {REPORT}, explode({hit}) AS rule FROM {self._requests}"  # noqa: S608 - ours
+        matched = (
+            f"CASE WHEN {REPORT} IS NULL AND {DISTILLED} IS NULL THEN concat({', '.join(asked)}) " if asked else ""
+        )
+        hit = f"{matched}ELSE array({_REPORTED}) END" if matched else f"array({_REPORTED})"
+        return f"SELECT {kept}, {REPORT}, {DISTILLED}, {TEXTS}, explode({hit}) AS rule FROM {self._requests}"  # noqa: S608 - ours
 
     @property
     def _columns(self) -> list[str]:
@@ -205,6 +250,7 @@ class SparkEngine:
                 f"a machine of this Spark cannot read {file}: {report.failed}",
                 "all of them must see the logs under the names that they have here",
             )
+        self._distilled += report.distilled
         for line, reason in report.described:
             broken(BrokenRow(Place(file, line), reason))
         for _ in range(report.broken - len(report.described)):
@@ -214,23 +260,27 @@ class SparkEngine:
     # -- what it comes to --------------------------------------------------------------------------------------------
 
     def found(self) -> Iterator[Finding]:
-        """Every match: those of single requests in their order, then those of correlations.
+        """Every match: those of single requests in their order, then those of correlations, then those of windows.
 
         Raises:
             InvalidInput: Spark fails.
         """
         with _spark_failures():
-            yield from self._single_requests()
+            windows = SparkWindows(self._session, self._hits, self._state)
+            yield from self._single_requests(windows)
             for position, pattern in enumerate(self.patterns):
-                if pattern.logic.has_correlations:
-                    yield from self._correlated(position, pattern)
+                if pattern.logic.category is Category.REQUEST and pattern.logic.has_correlations:
+                    yield from self._correlated(position, pattern, windows)
+            if self._over_windows and self._distilled:
+                yield from windows.found(self._over_windows, self._distilled)
+            if self._persisted is not None:
+                self._persisted.unpersist()
 
     def window_fields(self, category: Category) -> frozenset[str]:
-        """None: windows are not built."""
-        del category
-        return frozenset()
+        """The fields that some window of a kind has, once they have been built."""
+        return fields_built(self._state.connection, category)
 
-    def _single_requests(self) -> Iterator[Finding]:
+    def _single_requests(self, windows: SparkWindows) -> Iterator[Finding]:
         by_number = {rule.number: rule for rule in self._rules if rule.emits}
         if not by_number:
             return
@@ -239,12 +289,20 @@ class SparkEngine:
         hits = self._session.sql(
             f"SELECT rule, {chosen} FROM {self._hits} WHERE rule IN ({numbers}) ORDER BY `{EVENT_ID}`, rule"  # noqa: S608 - ours
         )
+        in_force: list[int] = []
         for number, *values in _fetched(hits):
             rule = by_number[number]
             row = dict(zip(self._columns, values, strict=True))
+            if self._over_windows and self.patterns[rule.pattern].kind == QUERY_PATTERN:
+                in_force.append(row[EVENT_ID])
+                if len(in_force) >= _NOTED_TOGETHER:
+                    windows.note_query_hits(in_force)
+                    in_force.clear()
             yield request_finding(self.patterns[rule.pattern], rule, row[EVENT_FILE], row)
 
-    def _correlated(self, position: int, pattern: RunnablePattern) -> Iterator[Finding]:
+        windows.note_query_hits(in_force)
+
+    def _correlated(self, position: int, pattern: RunnablePattern, windows: SparkWindows) -> Iterator[Finding]:
         names = {rule.number: _literal(rule.name) for rule in self._rules if rule.pattern == position}
         whens = " ".join(f"WHEN {number} THEN {name}" for number, name in names.items())
         columns = ", ".join(_quoted(name) for name in self._columns if name != EVENT_ID)
@@ -254,6 +312,8 @@ class SparkEngine:
         ).createOrReplaceTempView(self._own_hits)
         fired = self._session.sql(correlation_query(pattern.logic, self._own_hits, "spark"))
         fired.createOrReplaceTempView(self._fired)
+        if self._over_windows and pattern.kind == QUERY_PATTERN:
+            windows.note_query_hits(event for (event,) in _fetched(fired.select("event_id")))
         for correlation in pattern.logic.correlations:
             if correlation.emits:
                 yield from self._firings(pattern, correlation)
@@ -289,21 +349,26 @@ class SparkEngine:
             yield firing(pattern, correlation, file, moment, window, recent)
 
 
+def _texts_asked(patterns: Sequence[RunnablePattern]) -> tuple[Text, ...]:
+    """The texts that windows may need for these patterns."""
+    demands = all_windows(one.logic for one in patterns)
+    wanted = {Text.TEMPLATE: bool(patterns), Text.EXCERPT: any(one.unlikeness for one in demands)}
+    return tuple(text for text, asked in wanted.items() if asked)
+
+
 def _fetched(rows: DataFrame) -> Iterator[tuple[Any, ...]]:
     """A query's rows in its order, a partition at a time."""
     yield from rows.toLocalIterator()
 
 
-def _log_source(
-    files: Sequence[Source], fields: Sequence[Field], since: int | None, needed: Mapping[int, Required]
-) -> Any:
+def _log_source(files: Sequence[Source], reading: Reading) -> Any:
     """The requests in the files as a data source of Spark's, the class of one; a task for each file, or for some.
 
     Spark sends it to its machines with all that it holds.
     """
     from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
-    name, schema = f"stillwatch_{uuid4().hex}", _spark_schema(fields)
+    name, schema = f"stillwatch_{uuid4().hex}", _spark_schema(reading.sent)
     tasks = min(len(files), _MOST_TASKS)
 
     class Reader(DataSourceReader):  # type: ignore[misc] # PySpark is not there when types are checked
@@ -312,7 +377,7 @@ def _log_source(
 
         def read(self, partition: Any) -> Iterator[pa.RecordBatch]:
             for number in range(partition.value, len(files), tasks):
-                yield from numbered_rows(files[number], fields, since, needed, number)
+                yield from numbered_rows(files[number], reading, number)
 
     class Logs(DataSource):  # type: ignore[misc] # likewise
         @classmethod
@@ -337,6 +402,8 @@ def _spark_schema(fields: Sequence[Field]) -> str:
         EVENT_LINE: "BIGINT",
         CANDIDATES: "ARRAY<INT>",
         REPORT: "STRING",
+        DISTILLED: "BINARY",
+        TEXTS: "BINARY",
     }
     return ", ".join(f"{_quoted(name)} {types[name]}" for name in rows_schema(fields).names)
 

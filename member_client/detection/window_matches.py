@@ -45,6 +45,18 @@ def measured(correlation: Correlation, value: float) -> int | float:
     return value if correlation.kind in ("value_sum", "value_avg") else int(value)
 
 
+def fields_built(connection: duckdb.DuckDBPyConnection, category: Category) -> frozenset[str]:
+    """The fields that some window of a kind has; none if no windows were built."""
+    columns = list(fields_in(category))
+    try:
+        (counts,) = connection.execute(
+            f"SELECT {', '.join(f'count({quoted(name)})' for name in columns)} FROM {category}"  # noqa: S608 - ours
+        ).fetchall()
+    except duckdb.CatalogException:
+        return frozenset()  # there were no requests to build windows of
+    return frozenset(name for name, count in zip(columns, counts, strict=True) if count)
+
+
 def matches_of(connection: duckdb.DuckDBPyConnection, pattern: RunnablePattern) -> Iterator[Finding]:
     """Every match, by window.
 

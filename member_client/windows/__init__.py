@@ -1,8 +1,9 @@
 """Windows: what accounts, and clusters of accounts, did in an hour, a day and a week.
 
 Requests become events of `account_window` and `cluster_window` (docs/log-sources.md has every formula) inside DuckDB,
-in batches of windows that bound the memory. Facts, calendar, features and links are modules of their own; the
-features of the text itself (`window.mmd_z`) come last, for the few prompts that are sampled.
+in batches of windows that bound the memory. A request is first distilled to a narrow row, here or elsewhere
+(`distilling`). Facts, calendar, features and links are modules of their own; the features of the text itself
+(`window.mmd_z`) come last, for the few prompts that are sampled.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 from member_client.windows import features, links, sampling
 from member_client.windows.calendar import HOUR, Window, batches, windows_over
 from member_client.windows.demand import EVERYTHING, LENGTHS, Demand
+from member_client.windows.distilling import Distilled, distilled_from, prepare_distilling
 from member_client.windows.facts import collect_facts
 from sharing_protocol.pattern_logic.catalogue import Category, FieldType, fields_in
 
@@ -33,7 +35,7 @@ _SQL_TYPES = {
 def build_windows(
     connection: duckdb.DuckDBPyConnection,
     *,
-    requests: str = "requests",
+    requests: str | Distilled = "requests",
     hours: Sequence[int] = LENGTHS,
     demands: Collection[Demand] = EVERYTHING,
     query_pattern_hits: str | None = None,
@@ -50,7 +52,8 @@ def build_windows(
 
     Args:
         connection: where the relations are; tables of the same names are replaced.
-        requests: relation with the columns of category `request` and `"event.id"`; times in microseconds.
+        requests: relation with the columns of category `request` and `"event.id"`, times in microseconds; or what
+            was distilled from such.
         hours: lengths of the windows, of 1, 24 and 168.
         demands: only windows of these lengths are built, of clusters only those in demand, and `window.mmd_z` only
             where it is. What is built is the same whatever else is.
@@ -66,7 +69,9 @@ def build_windows(
     """
     if unknown := set(hours) - set(LENGTHS):
         raise ValueError(f"windows have 1, 24 or 168 hours, not {sorted(unknown)[0]}")
-    collect_facts(connection, requests, query_pattern_hits, model_releases)
+    prepare_distilling(connection)
+    distilled = distilled_from(connection, requests) if isinstance(requests, str) else requests
+    collect_facts(connection, distilled, query_pattern_hits, model_releases)
     connection.execute(features.MACROS)
     connection.execute(links.MACROS)
     sampling.prepare_samples(connection)
@@ -90,7 +95,7 @@ def build_windows(
         links.link_accounts(connection, {one.kind for one in demands if one.hours in lengths})
         features.add_cluster_windows(connection)
         sampling.note_samples(connection)
-    sampling.score_samples(connection)
+    sampling.score_samples(connection, distilled.texts)
     connection.execute(_RESULTS)
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from member_client.windows.distilling import Text, Texts
 from member_client.windows.unlikeness import (
     CLUSTER_UNITS,
     DIMENSIONS,
-    EXCERPT_BYTES,
     MIN_UNITS,
     UNIT_PROMPTS,
     Hashes,
@@ -118,11 +118,9 @@ select hours, end_us, account, heavy, place, event
 from sampled join batch_window using (w) where place <= $heavy_sample;
 """
 
-_TEXTS = """
-create or replace temp table windows_excerpt as
-  select "event.id" as event, substring("prompt.text", 1, $characters) as text
-  from windows_source
-  where "event.id" in (select event from windows_unit_sample union select event from windows_account_sample);
+_SAMPLED = """
+create or replace temp view windows_sampled as
+  select event from windows_unit_sample union select event from windows_account_sample;
 """
 
 _UNIT_TEXTS = """
@@ -170,9 +168,10 @@ def note_samples(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(statement, named)
 
 
-def score_samples(connection: duckdb.DuckDBPyConnection) -> None:
+def score_samples(connection: duckdb.DuckDBPyConnection, texts: Texts) -> None:
     """Make `windows_cluster_score` (hours, end_us, kind, key, z) and `windows_account_score` (hours, end_us, id, z)."""
-    connection.execute(_TEXTS, {"characters": EXCERPT_BYTES})
+    connection.execute(_SAMPLED)
+    texts(Text.EXCERPT, "windows_sampled", "windows_excerpt")
     clusters: list[tuple[int, int, str, str, float]] = []
     accounts: list[tuple[int, int, int, float]] = []
     windows = connection.execute(

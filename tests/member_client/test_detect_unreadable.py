@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from member_client.detection.canonical import request_fields
 from member_client.detection.log_settings import Column, Source
 from member_client.detection.reading import Request, read
-from member_client.detection.spark_reading import REPORT, FileReport, numbered_rows
+from member_client.detection.spark_reading import REPORT, FileReport, Reading, numbered_rows
 from member_client.detection.unreadable import Implausible, Readability, Unreadable
 from tests.member_client.detection_runs import pattern, run, write_json_lines
 from tests.pattern_logic.documents import rule
+
+EVERYTHING = Reading(request_fields(), since=None, needed={}, sent=request_fields())
 
 Columns = dict[str, Column]
 
@@ -220,13 +222,13 @@ def test_a_run_tells_of_all_files_also_of_rows_left_out_as_undated(tmp_path: Pat
 def test_a_task_of_spark_tells_the_same(tmp_path: Path) -> None:
     log, columns = as_json(tmp_path, "timestamp", "2026-03-02T09:00:00"), {"org.id": Column("o")}
     source = Source((str(log),), columns=columns)
-    *_, last = numbered_rows(source, request_fields(), None, {}, 0)
+    *_, last = numbered_rows(source, EVERYTHING, 0)
     report = FileReport(**json.loads(last.column(REPORT)[0].as_py()))
     assert report.readability == readability(log, columns)
     assert report.readability.unreadable["timestamp"].rows == 2
     columns["timestamp"] = Column("timestamp", unit="ms")
     log = as_json(tmp_path, "timestamp", MARCH)
-    *_, last = numbered_rows(Source((str(log),), columns=columns), request_fields(), None, {}, 0)
+    *_, last = numbered_rows(Source((str(log),), columns=columns), EVERYTHING, 0)
     report = FileReport(**json.loads(last.column(REPORT)[0].as_py()))
     assert report.readability == readability(log, columns)
     assert report.readability.implausible["timestamp"].rows == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from member_client.detection.in_force import RunnablePattern, Selection
 from member_client.detection.log_settings import Column, Source
 from member_client.detection.request_logs import BrokenRow
 from member_client.detection.spark_engine import SparkEngine, only_on_spark
+from member_client.detection.state import State
 from member_client.errors import InvalidInput
 from member_client.patterns import library
 from sharing_protocol.pattern_logic.catalogue import Category
@@ -39,8 +40,8 @@ def starters() -> list[RunnablePattern]:
 
 
 def over_requests() -> list[RunnablePattern]:
-    """Those that Spark can run."""
-    return list(only_on_spark(Selection(tuple(starters()), ())).runnable)
+    """Those over requests."""
+    return [one for one in starters() if one.logic.category is Category.REQUEST]
 
 
 NAMELESS = r"it's a \n title"
@@ -155,27 +156,39 @@ def test_broken_rows_other_columns_and_since_are_the_same(session: Any, tmp_path
     assert [row.place.line for row in many.broken] == [*range(1, 101), *[0] * 30]
 
 
-def test_windows_and_what_spark_cannot_say_are_left_out_with_the_reason() -> None:
-    patterns = [*starters(), pattern("endless", rule(s={"prompt.text|re": "(?:a.?)+b"}))]
-    selection = only_on_spark(Selection(tuple(patterns), ()))
-    windows = [one for one in patterns if one.logic.category is not Category.REQUEST]
+def test_what_spark_cannot_say_is_left_out_with_the_reason_and_what_rests_on_it_too() -> None:
+    endless = rule(s={"prompt.text|re": "(?:a.?)+b"})
+    selection = only_on_spark(Selection((*starters(), pattern("endless", endless, kind="behavioral_signature")), ()))
+    assert [one.id for one in selection.left_out] == ["pattern--endless"]
+    assert "not runnable on Spark" in selection.left_out[0].reason
+    share = rule(category="account_window", s={"window.query_pattern_share|gte": 0.5})
+    selection = only_on_spark(Selection((*starters(), pattern("share", share), pattern("endless", endless)), ()))
     reasons = {one.id: one.reason for one in selection.left_out}
-    assert windows
-    assert {one.id for one in windows} | {"pattern--endless"} == reasons.keys()
-    assert all("--engine duckdb" in reasons[one.id] for one in windows)
-    assert "not runnable on Spark" in reasons["pattern--endless"]
+    assert {"pattern--share", "pattern--endless"} <= reasons.keys()
+    assert "a query pattern in force cannot run there" in reasons["pattern--share"]
+    assert any(one.logic.category is not Category.REQUEST for one in selection.runnable)
 
 
-def test_a_log_that_a_worker_cannot_see_is_named(session: Any, tmp_path: Path) -> None:
-    engine = SparkEngine(session, CORRELATED)
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    made = State(tmp_path / "state", lasting=False, memory="500MB")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("patterns", [CORRELATED, starters()], ids=["requests", "windows"])
+def test_a_log_that_a_worker_cannot_see_is_named(
+    session: Any, state: State, tmp_path: Path, patterns: list[RunnablePattern]
+) -> None:
+    engine = SparkEngine(session, state, patterns)
     with pytest.raises(InvalidInput, match=r"cannot read .*gone\.jsonl") as refused:
         engine.read([Source((str(tmp_path / "gone.jsonl"),))], list[BrokenRow]().append)
     assert "all of them must see the logs" in refused.value.hint
 
 
-def test_spark_that_fails_is_one_line(session: Any, tmp_path: Path) -> None:
+def test_spark_that_fails_is_one_line(session: Any, state: State, tmp_path: Path) -> None:
     log = write_json_lines(tmp_path / "log.jsonl", [{"prompt.text": "x"}])
-    engine = SparkEngine(session, CORRELATED)
+    engine = SparkEngine(session, state, CORRELATED)
     engine.read([Source((str(log),))], list[BrokenRow]().append)
     for table in session.catalog.listTables():
         session.catalog.dropTempView(table.name)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from member_client.windows.facts import REASONING_ELICITATION, RUBRIC_ELICITATION
+from member_client.windows.distilling import REASONING_ELICITATION, RUBRIC_ELICITATION
 from tests.windows.traffic import DAY, HOUR, Request, Row, with_template
 
 Key = tuple[int, int, str]  # hours, end, account

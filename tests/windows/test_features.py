@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from member_client.windows.facts import REASONING_ELICITATION, RUBRIC_ELICITATION
+from member_client.windows.distilling import REASONING_ELICITATION, RUBRIC_ELICITATION
 from sharing_protocol.pattern_logic.catalogue import Category, fields_in
 from tests.windows.reference import Log, account_windows, cluster_windows
 from tests.windows.traffic import DAY, HOUR, MONDAY, SECOND, Request, Row, members, rows, windows_of
