@@ -93,6 +93,7 @@ class Decision:
         outcomes: one for each candidate, in order.
         after: the state once `entries` are committed.
         tiles: all hashes of every tile that changed.
+        heads: the newest version of every record that got one, by its id: a row changes once in a statement.
         withdrawals: record ids, and the index of the entry that withdraws each.
     """
 
@@ -101,7 +102,7 @@ class Decision:
     entries: list[NewEntry]
     tiles: Tiles
     records: list[RecordRow]
-    heads: list[HeadRow]
+    heads: dict[str, HeadRow]
     withdrawals: dict[str, int]
 
 
@@ -160,7 +161,7 @@ def decide(
     """
     indices = dict(logged)
     membership = state.membership
-    decision = Decision([], state, [], {}, [], [], {})
+    decision = Decision([], state, [], {}, [], {}, {})
     for candidate in candidates:
         known = indices.get(candidate.payload_sha256)
         if known is not None:
@@ -203,7 +204,7 @@ def _record(decision: Decision, candidate: Candidate, admission: Admission, inde
     statement = admission.statement
     decision.outcomes.append(Appended(index))
     decision.entries.append(NewEntry(index, leaf, candidate.payload_sha256, statement.type, candidate.entry))
-    decision.heads.append(head_row(admission.head, index))
+    decision.heads[admission.head.id] = head_row(admission.head, index)
     row = record_row(index, admission, candidate.envelope)
     if row is not None:
         decision.records.append(row)

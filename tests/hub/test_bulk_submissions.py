@@ -115,12 +115,12 @@ def test_what_is_refused_harms_no_other(forum: TroubledForum) -> None:
     ]  # fmt: skip
     statuses = [one.status for one in answers if isinstance(one, wire.Problem)]
     assert statuses == [403, 400, 403, 403, 400, 403, 422, 413, 400]
-    # And each is told in the words that it would be told alone.
+    # And each is told in the words that it would be told alone, if the gate lets it in.
     for line, one in zip(lines, answers, strict=True):
-        if isinstance(one, wire.Problem) and line:
+        if isinstance(one, wire.Problem) and line and one.code != "envelope_too_large":
             body = line.encode() if isinstance(line, Envelope) else line
             alone = wire.Problem.model_validate_json(forum.box.post(wire.ENTRIES, body, forum.aurora.analyst).content)
-            assert alone.model_copy(update={"request_id": one.request_id}) == one
+            assert alone.model_dump() | {"request_id": one.request_id} == one.model_dump()
 
 
 def test_a_record_its_revision_and_what_refers_to_it(forum: TroubledForum) -> None:
@@ -139,7 +139,8 @@ def test_a_record_its_revision_and_what_refers_to_it(forum: TroubledForum) -> No
     one = signed(other, lab.analyst)
     box.remember(one)
     two = box.record(lab, pattern_body("Too soon"), str(other["id"]))
-    assert summary(told(box, [two, one, two], lab.analyst)) == ["version_gap", size + 4, size + 5]
+    assert summary(told(box, [two, one], lab.analyst)) == ["version_gap", size + 4]
+    assert summary(told(box, [two], lab.analyst)) == [size + 5]
 
 
 def test_two_that_conflict_and_one_that_is_there_twice(forum: TroubledForum) -> None:
