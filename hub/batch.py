@@ -44,6 +44,10 @@ class Candidate:
             return True
         return key.verifies(envelope.signed_message, signature.value)
 
+    def read(self, _envelope: Envelope) -> Statement:
+        """An `admission.StatementReader`, so that nothing is parsed twice."""
+        return self.statement
+
     @property
     def payload_sha256(self) -> bytes:
         """Raw SHA-256 of the payload: what idempotence goes by."""
@@ -93,6 +97,7 @@ class Decision:
         outcomes: one for each candidate, in order.
         after: the state once `entries` are committed.
         tiles: all hashes of every tile that changed.
+        heads: the newest version of every record that got one, by its id: a row changes once in a statement.
         withdrawals: record ids, and the index of the entry that withdraws each.
     """
 
@@ -101,7 +106,7 @@ class Decision:
     entries: list[NewEntry]
     tiles: Tiles
     records: list[RecordRow]
-    heads: list[HeadRow]
+    heads: dict[str, HeadRow]
     withdrawals: dict[str, int]
 
 
@@ -160,7 +165,7 @@ def decide(
     """
     indices = dict(logged)
     membership = state.membership
-    decision = Decision([], state, [], {}, [], [], {})
+    decision = Decision([], state, [], {}, [], {}, {})
     for candidate in candidates:
         known = indices.get(candidate.payload_sha256)
         if known is not None:
@@ -169,7 +174,9 @@ def decide(
         index = state.size + len(decision.entries)
         leaf = leaf_hash(candidate.entry)
         try:
-            admission = admit(candidate.envelope, index, leaf.hex(), membership, records, candidate.check)
+            admission = admit(
+                candidate.envelope, index, leaf.hex(), membership, records, candidate.check, candidate.read
+            )
             if isinstance(admission, Unknown):
                 raise unknown_type(admission)
         except ProtocolError as error:
@@ -203,7 +210,7 @@ def _record(decision: Decision, candidate: Candidate, admission: Admission, inde
     statement = admission.statement
     decision.outcomes.append(Appended(index))
     decision.entries.append(NewEntry(index, leaf, candidate.payload_sha256, statement.type, candidate.entry))
-    decision.heads.append(head_row(admission.head, index))
+    decision.heads[admission.head.id] = head_row(admission.head, index)
     row = record_row(index, admission, candidate.envelope)
     if row is not None:
         decision.records.append(row)

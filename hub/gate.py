@@ -10,6 +10,7 @@ may choose proves nothing. A proxy can log the one in the answer.
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 import time
@@ -33,7 +34,7 @@ from hub.settings import HubSettings
 from hub.tracing import Span
 from sharing_protocol.envelope import MAX_ENVELOPE_BYTES
 from sharing_protocol.errors import Malformed, ProtocolError
-from sharing_protocol.wire import ENTRIES, HEALTH, PROPOSALS, READY
+from sharing_protocol.wire import BULK_ENTRIES, ENTRIES, HEALTH, MAX_BULK_BYTES, PROPOSALS, READY
 
 MAX_BODY_BYTES = MAX_ENVELOPE_BYTES
 MAX_HEAD_BYTES = 16 * 1024
@@ -159,28 +160,31 @@ class Gate:
     async def _serve(self, exchange: _Exchange, receive: Receive, ends: asyncio.Timeout) -> None:
         scope = exchange.scope
         headers = Headers(scope=scope)
-        _refuse_large(scope, headers)
+        most = MAX_BULK_BYTES if _is_bulk(scope) else MAX_BODY_BYTES
+        size = _refuse_large(scope, headers, most)
         if scope["path"] in (HEALTH, READY):
             exchange.state["body"] = b""
             await self._application(scope, receive, exchange.send)
             return
         head = self._request(scope)
         recognised = self._authenticator.recognise(head)
-        submits = head.method == "POST" and head.path in (ENTRIES, PROPOSALS)
+        submits = head.method == "POST" and head.path in (ENTRIES, BULK_ENTRIES, PROPOSALS)
+        # A place is worth the memory of the largest envelope.
+        places = max(1, math.ceil(size / MAX_BODY_BYTES))
         if recognised is None:
-            with self._limits.stranger():
+            with self._limits.stranger(places):
                 async with asyncio.timeout(STRANGER_SECONDS):
-                    body = await _read_body(receive)
+                    body = await _read_body(receive, most)
                 exchange.caller = await self._authenticator.authenticate(replace(head, body=body), None)
             member = self._directory.member_of(exchange.caller.key_id)
             self._limits.check_rates(member, submits=submits)
         else:
             member = self._directory.member_of(recognised.signed.key_id)
             self._limits.check_rates(member, submits=submits)
-        with self._limits.at_work(member, ends, submits=submits) as place:
+        with self._limits.at_work(member, ends, submits=submits, places=places) as place:
             exchange.place = exchange.state["place"] = place
             if recognised is not None:
-                body = await _read_body(receive)
+                body = await _read_body(receive, most)
                 exchange.caller = await self._authenticator.authenticate(replace(head, body=body), recognised)
             self._limits.count(member, submits=submits)
             self._metrics.saw(member)
@@ -230,11 +234,20 @@ class Gate:
         await response(exchange.scope, _nothing, exchange.send)
 
 
-_TOO_LARGE = Malformed("envelope_too_large", f"a request carries at most {MAX_BODY_BYTES:,} bytes")
+def _is_bulk(scope: Scope) -> bool:
+    return (scope["method"], scope["path"]) == ("POST", BULK_ENTRIES)
 
 
-def _refuse_large(scope: Scope, headers: Headers) -> None:
-    """Refuse what is announced to be too large; a Content-Length is only believed when it is bad news."""
+def _too_large(most: int) -> Malformed:
+    code = "envelope_too_large" if most == MAX_BODY_BYTES else "bulk_too_large"
+    return Malformed(code, f"a request carries at most {most:,} bytes here")
+
+
+def _refuse_large(scope: Scope, headers: Headers, most: int) -> int:
+    """Refuse what is announced to be too large; gives the bytes to expect of the body at the most.
+
+    A Content-Length is only believed when it is bad news, or when the server counts the body by it.
+    """
     # The server bounds a head that comes in pieces, but not one that is there all at once.
     size = len(scope["raw_path"]) + len(scope["query_string"])
     size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
@@ -243,11 +256,14 @@ def _refuse_large(scope: Scope, headers: Headers) -> None:
             "head_too_large", f"a request has at most {MAX_HEADERS} headers, and {MAX_HEAD_BYTES:,} bytes of them"
         )
     announced = headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise _TOO_LARGE
+    if not announced.isascii() or not announced.isdigit() or "transfer-encoding" in headers:
+        return most
+    if int(announced) > most:
+        raise _too_large(most)
+    return int(announced)
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive, most: int) -> bytes:
     """Collect the body, counting what really comes."""
     parts: list[bytes] = []
     size = 0
@@ -257,8 +273,8 @@ async def _read_body(receive: Receive) -> bytes:
             raise Malformed("bad_request", "the client went away")
         part = message.get("body", b"")
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _TOO_LARGE
+        if size > most:
+            raise _too_large(most)
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)

@@ -9,7 +9,8 @@ then it is a stranger's. What is counted, all of it in this process:
   that no crowd of readers keeps the log from growing. Who only waits for the log to grow gives the place up.
 - strangers in work at a time: a small share of its own. Members that this process knows never need it.
 
-A lab counts as one, whichever of its keys asks; an admin counts by the key.
+A lab counts as one, whichever of its keys asks; an admin counts by the key. A bulk submission counts as often as it has
+envelopes, and takes as many places as the envelopes of the greatest size that its body has room for.
 """
 
 import asyncio
@@ -33,17 +34,34 @@ STRANGERS_SHARE = 8
 
 
 class Place:
-    """A request's place among those that are in work.
+    """A request's place, or places, among those that are in work.
 
     Attributes:
         waited: seconds for which it was given up.
     """
 
-    def __init__(self, limits: "Limits", member: str, timeout: asyncio.Timeout) -> None:
+    def __init__(self, limits: "Limits", member: str, timeout: asyncio.Timeout, places: int) -> None:
         self._limits = limits
         self._member = member
         self._timeout = timeout
+        self._places = places
+        self._begun = asyncio.get_running_loop().time()
         self.waited = 0.0
+
+    @property
+    def has_time(self) -> bool:
+        """Whether at least half of the time that the request may take is left."""
+        ends = self._timeout.when()
+        return ends is None or asyncio.get_running_loop().time() < (self._begun + ends) / 2
+
+    def count_more(self, submissions: int) -> int:
+        """Count further submissions of this request, as far as its member may send them now; gives how many it may."""
+        return self._limits.count_more(self._member, submissions)
+
+    @property
+    def too_many(self) -> OverLimit:
+        """What the member is told of the submissions that it may not send now."""
+        return self._limits.too_many_submissions(self._member)
 
     @contextlib.contextmanager
     def given_up(self) -> Iterator[None]:
@@ -51,12 +69,12 @@ class Place:
         clock = asyncio.get_running_loop().time
         begun, ends = clock(), self._timeout.when()
         self._timeout.reschedule(None)
-        self._limits.leave(self._member)
+        self._limits.leave(self._member, self._places)
         try:
             yield
         finally:
             # It is not asked whether there is room: what was let in is brought to its end.
-            self._limits.enter(self._member)
+            self._limits.enter(self._member, self._places)
             self.waited += clock() - begun
             if ends is not None:
                 self._timeout.reschedule(ends + clock() - begun)
@@ -85,9 +103,7 @@ class Limits:
         """
         for item, what in self._rates_of(submits):
             if not self._rates.test(item, member):
-                resets = self._rates.get_window_stats(item, member).reset_time
-                seconds = min(60, max(1, math.ceil(resets - time.time())))
-                raise OverLimit("too_many_requests", f"a member may send {item.amount} {what} a minute", seconds)
+                raise self._too_many(item, what, member)
 
     def count(self, member: str, *, submits: bool) -> None:
         """Count a request that is a member's beyond doubt."""
@@ -95,50 +111,73 @@ class Limits:
             # Those that were let in at the same time may together go over the limit; they count all the same.
             self._rates.hit(item, member)
 
+    def count_more(self, member: str, submissions: int) -> int:
+        """Count as many of these submissions as a member may send now; gives how many."""
+        rates = self._rates_of(submits=True)
+        counted = min(submissions, *(self._rates.get_window_stats(item, member).remaining for item, _ in rates))
+        if counted:
+            for item, _ in rates:
+                self._rates.hit(item, member, cost=counted)
+        return counted
+
+    def too_many_submissions(self, member: str) -> OverLimit:
+        """What a member is told of submissions that it may not send now."""
+        requests, submissions = self._rates_of(submits=True)
+        worst = submissions if self._rates.test(requests[0], member) else requests
+        return self._too_many(*worst, member)
+
     @contextlib.contextmanager
-    def at_work(self, member: str, timeout: asyncio.Timeout, *, submits: bool) -> Iterator[Place]:
-        """Give a member's request a place.
+    def at_work(self, member: str, timeout: asyncio.Timeout, *, submits: bool, places: int = 1) -> Iterator[Place]:
+        """Give a member's request a place, or so many of them; all there are, if it asks for more.
 
         Raises:
             Overloaded: this process has too many requests in work.
             OverLimit: `too_many_requests`: this member has.
         """
-        if self._by_member[member] >= self._most_each:
+        most = self._most if submits else self._most_readers
+        places = min(places, self._most_each, most)
+        if self._by_member[member] + places > self._most_each:
             raise OverLimit("too_many_requests", f"a member may have {self._most_each} requests in work at a time", 1)
-        if self.in_work >= (self._most if submits else self._most_readers):
+        if self.in_work + places > most:
             raise Overloaded
-        self.enter(member)
+        self.enter(member, places)
         try:
-            yield Place(self, member, timeout)
+            yield Place(self, member, timeout, places)
         finally:
-            self.leave(member)
+            self.leave(member, places)
 
     @contextlib.contextmanager
-    def stranger(self) -> Iterator[None]:
-        """Give a place to a request of which nobody knows yet whose it is.
+    def stranger(self, places: int = 1) -> Iterator[None]:
+        """Give a place, or so many, to a request of which nobody knows yet whose it is.
 
         Raises:
             Overloaded: too many strangers are in work.
         """
-        if self.strangers >= self._most_strangers:
+        places = min(places, self._most_strangers)
+        if self.strangers + places > self._most_strangers:
             raise Overloaded
-        self.strangers += 1
+        self.strangers += places
         try:
             yield
         finally:
-            self.strangers -= 1
+            self.strangers -= places
 
-    def enter(self, member: str) -> None:
-        """Count one more in work."""
-        self.in_work += 1
-        self._by_member[member] += 1
+    def enter(self, member: str, places: int) -> None:
+        """Count so many more in work."""
+        self.in_work += places
+        self._by_member[member] += places
 
-    def leave(self, member: str) -> None:
-        """Count one less in work."""
-        self.in_work -= 1
-        self._by_member[member] -= 1
+    def leave(self, member: str, places: int) -> None:
+        """Count so many less in work."""
+        self.in_work -= places
+        self._by_member[member] -= places
         if not self._by_member[member]:
             del self._by_member[member]
+
+    def _too_many(self, item: RateLimitItemPerMinute, what: str, member: str) -> OverLimit:
+        resets = self._rates.get_window_stats(item, member).reset_time
+        seconds = min(60, max(1, math.ceil(resets - time.time())))
+        return OverLimit("too_many_requests", f"a member may send {item.amount} {what} a minute", seconds)
 
     def _rates_of(self, submits: bool) -> list[tuple[RateLimitItemPerMinute, str]]:
         return [(self._requests, "requests"), *([(self._submissions, "submissions")] if submits else [])]

@@ -35,7 +35,7 @@ class Metrics:
             registry=self.registry,
             buckets=_REQUEST_SECONDS,
         )
-        self._refusals = self._counter("refusals", "Requests answered with a problem", "code")
+        self._refusals = self._counter("refusals", "Requests, and envelopes of many, answered with a problem", "code")
         self._appended = self._counter("entries_appended", "Entries that this process added to the log")
         self._batch_entries = Histogram(
             "stillwatch_batch_entries",
@@ -63,7 +63,11 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
         if problem:
-            self._refusals.labels(problem).inc()
+            self.refused(problem)
+
+    def refused(self, problem: str) -> None:
+        """Count a refusal by its code."""
+        self._refusals.labels(problem).inc()
 
     def sequenced(self, appended: int, seconds: float) -> None:
         """Count a batch that is committed, or had nothing to commit."""

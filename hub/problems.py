@@ -4,7 +4,6 @@ This is the one place where errors get an HTTP status. What is not listed is a f
 id under which the hub's log tells more.
 """
 
-import json
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -30,7 +29,7 @@ _CODES_BY_STATUS = {
         "bad_transition name_taken key_reused too_many_proposals"
     ),
     HTTPStatus.GONE: "proposal_dropped",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "envelope_too_large",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "envelope_too_large bulk_too_large",
     HTTPStatus.TOO_MANY_REQUESTS: "too_many_requests too_many_followers quota_exceeded",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "head_too_large",
 }
@@ -54,7 +53,7 @@ _TITLES = {
 }
 
 
-def status_of(error: Exception) -> HTTPStatus:
+def status_of(error: BaseException) -> HTTPStatus:
     """The HTTP status of an error."""
     if isinstance(error, LogDamaged | Unavailable):
         return HTTPStatus.SERVICE_UNAVAILABLE
@@ -66,7 +65,7 @@ def status_of(error: Exception) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def problem_of(error: Exception, request_id: str) -> Problem:
+def problem_of(error: BaseException, request_id: str) -> Problem:
     """What a client is told of an error."""
     status = status_of(error)
     if isinstance(error, LogDamaged):
@@ -84,6 +83,7 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         code=code,
         where=error.where if isinstance(error, Refused) else "",
         request_id=request_id,
+        retry_after=error.retry_after if isinstance(error, Unavailable | OverLimit) else None,
     )
 
 
@@ -91,13 +91,11 @@ def respond(error: Exception, request_id: str) -> Response:
     """The response that tells a client of an error."""
     problem = problem_of(error, request_id)
     headers = {"Cache-Control": "no-store"}
-    if isinstance(error, Unavailable | OverLimit):
-        headers["Retry-After"] = str(error.retry_after)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Signature realm="stillwatch"'
-    return Response(
-        json.dumps(problem.model_dump(), ensure_ascii=False), problem.status, headers, media_type=PROBLEM_MEDIA_TYPE
-    )
+    return Response(problem.model_dump_json(exclude_none=True), problem.status, headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
 _GATE = (

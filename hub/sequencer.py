@@ -191,12 +191,31 @@ class Sequencer:
             OverLimit: the author has too many waiting, or has used up what it may add.
             Unavailable: too many wait, or the database does not answer; nothing is decided.
         """
-        if self._in_doubt:
-            raise _in_doubt()
-        submission = _Submission(candidate, asyncio.get_running_loop().create_future())
-        # Intake has seen that the author signed it: nobody waits at another's expense.
-        self._queue.put(candidate.statement.author, submission)
-        return await submission.answer
+        (answer,) = await self.submit_all([candidate])
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def submit_all(self, candidates: Sequence[Candidate]) -> list[Answer | BaseException]:
+        """Put candidates into the log, in this order; return when all are decided, and what is logged is durable.
+
+        Returns:
+            For each what `submit` returns or raises. Whatever has no room to wait takes those after it along: they may
+            build on it.
+        """
+        waiting: list[asyncio.Future[Answer]] = []
+        shed: HubError | None = _in_doubt() if self._in_doubt else None
+        for candidate in candidates if shed is None else ():
+            submission = _Submission(candidate, asyncio.get_running_loop().create_future())
+            try:
+                # Intake has seen that the author signed it: nobody waits at another's expense.
+                self._queue.put(candidate.statement.author, submission)
+            except HubError as error:
+                shed = error
+                break
+            waiting.append(submission.answer)
+        answers: list[Answer | BaseException] = [*await asyncio.gather(*waiting, return_exceptions=True)]
+        return answers + [shed] * (len(candidates) - len(answers)) if shed is not None else answers
 
     async def _run(self) -> None:
         while batch := await self._gather():

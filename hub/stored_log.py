@@ -42,7 +42,7 @@ async def load_log(connection: AsyncConnection, keys: LogKeys, directory: Direct
 async def write_entries(connection: AsyncConnection, before: Membership, decision: Decision) -> None:
     """Write a decision's entries and all that follows from them, but neither checkpoint nor head."""
     await log_store.append(
-        connection, decision.entries, decision.tiles, decision.records, decision.heads, decision.withdrawals
+        connection, decision.entries, decision.tiles, decision.records, [*decision.heads.values()], decision.withdrawals
     )
     await write_membership(connection, before, decision.after.membership)
 

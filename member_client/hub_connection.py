@@ -13,7 +13,7 @@ import secrets
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,7 +23,7 @@ import httpx
 import stamina
 import stamina.instrumentation
 import zstandard
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from member_client.errors import HubUnreachable, RefusedByHub
 from sharing_protocol import wire
@@ -46,6 +46,15 @@ CONNECT_SECONDS = 10.0
 stamina.instrumentation.set_on_retry_hooks([])  # what came of it, whoever asked says
 _TIMEOUT = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
 _Model = TypeVar("_Model", bound=BaseModel)
+_NOT_IN_BULK = frozenset({404, 405, 413})
+"""What an older hub, or a proxy that knows only its paths and sizes, says to a bulk submission."""
+
+
+_MEDIA_TYPES = {
+    wire.CHECKPOINT: wire.NOTE_MEDIA_TYPE,
+    wire.COSIGNATURES: wire.NOTE_MEDIA_TYPE,
+    wire.BULK_ENTRIES: wire.ENVELOPE_LINES_MEDIA_TYPE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,51 @@ class HubConnection:
             raise _refusal(answer)
         return _parse(model, answer)
 
+    def send_entries(self, entries: Sequence[bytes]) -> Iterator[wire.Receipt | RefusedByHub | HubUnreachable]:
+        """Post envelopes to the log, in order and in few requests; what the hub says of each, as of one by `send`."""
+        in_bulk = len(entries) > 1
+        for load in _loads(entries):
+            told = self._send_load(load) if in_bulk else None
+            in_bulk = told is not None
+            if told is not None:
+                yield from told
+                continue
+            for entry in load:
+                try:
+                    yield self.send(wire.ENTRIES, entry, wire.Receipt)
+                except (RefusedByHub, HubUnreachable) as error:
+                    yield error
+
+    def _send_load(self, entries: Sequence[bytes]) -> list[wire.Receipt | RefusedByHub | HubUnreachable] | None:
+        """Send envelopes together, those again that the hub had no room for; None if the hub takes none together."""
+        told: dict[int, wire.Receipt | wire.Problem] = {}
+        try:
+            for attempt in stamina.retry_context(
+                on=_pause_before_next, attempts=self._attempts, wait_initial=0.2, wait_max=5.0, timeout=None
+            ):
+                with attempt:
+                    left = [place for place in range(len(entries)) if _may_be_taken_later(told.get(place))]
+                    lines = b"\n".join(entries[place] for place in left)
+                    answer = self._try("POST", wire.BULK_ENTRIES, lines, MAX_JSON_BYTES, _TIMEOUT)
+                    if answer.status in _NOT_IN_BULK:
+                        return None
+                    if answer.status != 200:
+                        return [_refusal(answer)] * len(entries)
+                    told |= zip(left, _told_of(answer, len(left)), strict=True)
+                    waits = [one for one in told.values() if _may_be_taken_later(one)]
+                    if waits and isinstance(one := waits[0], wire.Problem):
+                        raise _Retry(f"it answered {one.status}: {one.detail}", one.retry_after, one.code)
+        except _Retry as error:
+            unreachable = self._unreachable(error)
+        return [
+            RefusedByHub(one)
+            if isinstance(one, wire.Problem) and not _may_be_taken_later(one)
+            else one
+            if isinstance(one, wire.Receipt)
+            else unreachable
+            for one in (told.get(place) for place in range(len(entries)))
+        ]
+
     def _get(self, target: str, limit: int, absent_is_fine: bool = False) -> _Answer:
         answer = self._request("GET", target, b"", limit)
         if answer.status != 200 and not (absent_is_fine and answer.status == 404):
@@ -192,9 +246,12 @@ class HubConnection:
                 with attempt:
                     return self._try(method, target, content, limit, timeout)
         except _Retry as error:
-            hint = f"it asks to wait {error.after} s" if error.after else "check the address and the network; try again"
-            raise HubUnreachable(f"{self._base_url}: {error}", hint, error.after or 0, error.reason) from error
+            raise self._unreachable(error) from error
         raise AssertionError("retry_context either returns or raises")
+
+    def _unreachable(self, error: _Retry) -> HubUnreachable:
+        hint = f"it asks to wait {error.after} s" if error.after else "check the address and the network; try again"
+        return HubUnreachable(f"{self._base_url}: {error}", hint, error.after or 0, error.reason)
 
     def _try(self, method: str, target: str, content: bytes, limit: int, timeout: httpx.Timeout) -> _Answer:
         url = self._base_url + target
@@ -202,8 +259,7 @@ class HubConnection:
         headers = dict(sign_request(method, url, content, self._signer, int(self._clock()), nonce))
         headers["Accept-Encoding"] = "zstd, gzip"
         if content:
-            is_note = target in (wire.CHECKPOINT, wire.COSIGNATURES)
-            headers["Content-Type"] = wire.NOTE_MEDIA_TYPE if is_note else wire.ENVELOPE_MEDIA_TYPE
+            headers["Content-Type"] = _MEDIA_TYPES.get(target, wire.ENVELOPE_MEDIA_TYPE)
         try:
             with self._client.stream(
                 method, url, content=content or None, headers=headers, timeout=timeout
@@ -271,6 +327,33 @@ def _parse(model: type[_Model], answer: _Answer) -> _Model:
         return model.model_validate_json(answer.content)
     except ValidationError as error:
         raise HubUnreachable(f"the hub's answer is not a {model.__name__}") from error
+
+
+def _loads(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """As few runs of envelopes as a hub takes by one request each."""
+    start = size = 0
+    for place, entry in enumerate(entries):
+        size += len(entry) + 1
+        if place - start == wire.MAX_BULK_ENVELOPES or size > wire.MAX_BULK_BYTES:
+            yield entries[start:place]
+            start, size = place, len(entry) + 1
+    if entries:
+        yield entries[start:]
+
+
+def _told_of(answer: _Answer, count: int) -> list[wire.Receipt | wire.Problem]:
+    try:
+        told = TypeAdapter(list[wire.Receipt | wire.Problem]).validate_json(answer.content)
+    except ValidationError as error:
+        raise _Retry("its answer is no list of receipts and problems") from error
+    if len(told) != count:
+        raise _Retry(f"it told of {len(told)} entries, and was sent {count}")
+    return told
+
+
+def _may_be_taken_later(told: wire.Receipt | wire.Problem | None) -> bool:
+    """Whether the hub said nothing of an envelope yet, or that it had no room for it."""
+    return told is None or (isinstance(told, wire.Problem) and (told.status == 429 or told.status >= 500))
 
 
 def _refusal(answer: _Answer) -> RefusedByHub | HubUnreachable:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 from uuid import uuid4
 
-from member_client.errors import InvalidInput, VerificationFailed
+from member_client.errors import HubUnreachable, InvalidInput, RefusedByHub, VerificationFailed
 from member_client.session import Session
 from sharing_protocol import envelope as envelopes
 from sharing_protocol import statements, strict_json, wire
@@ -142,10 +143,24 @@ def publish(session: Session, statement: Statement, *roles: str) -> Published:
 
 def submit(session: Session, signer: PrivateKey, signed: Envelope, statement: Statement) -> Published:
     """Submit a signed statement as one of its signers, who also signs the request; see `publish`."""
-    entry = signed.encode()
+    (told,) = submit_all(session, signer, [(signed, statement)])
+    if not isinstance(told, Published):
+        raise told
+    return told
+
+
+def submit_all(
+    session: Session, signer: PrivateKey, signed: Sequence[tuple[Envelope, Statement]]
+) -> Iterator[Published | RefusedByHub | HubUnreachable]:
+    """Submit signed statements in few requests, in order; what came of each.
+
+    Raises:
+        VerificationFailed: a receipt does not prove what it should; those after it are not looked at.
+    """
+    entries = [envelope.encode() for envelope, _ in signed]
     with session.connect(signer) as hub:
-        receipt = hub.send(wire.ENTRIES, entry, wire.Receipt)
-    return accept_receipt(session, receipt, entry, statement)
+        for told, entry, (_, statement) in zip(hub.send_entries(entries), entries, signed, strict=True):
+            yield accept_receipt(session, told, entry, statement) if isinstance(told, wire.Receipt) else told
 
 
 def accept_receipt(

@@ -73,7 +73,7 @@ def find_personal_data(value: Json, path: str = "") -> list[Finding]:
     # An expression looks no further than a word's border around its match, so what it finds in a string it also finds
     # in all of them together: most find nothing there, and need not be asked about each string.
     together = "\n".join(text for _, text in strings)
-    looks = [look for look in _looks() if look[1].search(together)]
+    looks = [look for look in _looks() if look[3] in together and look[1].search(together)]
     return [
         Finding(where, kind, _mask(found), _MEND[kind]) for where, text in strings for kind, found in _find(text, looks)
     ]
@@ -151,27 +151,30 @@ _EXAMPLE_NETWORKS = tuple(
 _IPV6_IN_USE = tuple(ip_network(network) for network in ("2000::/3", "fc00::/7", "fe80::/10"))
 
 
-_Look = tuple[Kind, Any, Callable[[str, str, str], bool]]
-"""What it is, how it looks, and whether it is that: told the match and the two characters before and after it."""
+_Look = tuple[Kind, Any, Callable[[str, str, str], bool], str]
+"""What it is, how it looks, and whether it is that: told the match and the two characters before and after it.
+
+Last, what every match has in it: looking for an address in a text without @ took three quarters of the whole search.
+"""
 
 
 @cache
 def _looks() -> tuple[_Look, ...]:
     return (
-        (Kind.EMAIL, _compile(_EMAIL), _is_email),
-        (Kind.CARD, _compile(_DIGITS), _is_card),
-        (Kind.PHONE, _compile(_PHONE), _is_phone),
-        (Kind.IP_ADDRESS, _compile(_IPV4), _is_ipv4),
-        (Kind.IP_ADDRESS, _compile(_IPV6), _is_ipv6),
-        (Kind.PRIVATE_KEY, _compile(_PRIVATE_KEY), _is_anything),
-        (Kind.SECRET, _compile(_SECRETS), _is_secret),
+        (Kind.EMAIL, _compile(_EMAIL), _is_email, "@"),
+        (Kind.CARD, _compile(_DIGITS), _is_card, ""),
+        (Kind.PHONE, _compile(_PHONE), _is_phone, ""),
+        (Kind.IP_ADDRESS, _compile(_IPV4), _is_ipv4, ""),
+        (Kind.IP_ADDRESS, _compile(_IPV6), _is_ipv6, ""),
+        (Kind.PRIVATE_KEY, _compile(_PRIVATE_KEY), _is_anything, ""),
+        (Kind.SECRET, _compile(_SECRETS), _is_secret, ""),
     )
 
 
 def _find(text: str, looks: Iterable[_Look]) -> Iterator[tuple[Kind, str]]:
     """Everything in one string, as its kind and the text found."""
-    for kind, expression, confirm in looks:
-        for match in expression.finditer(text):
+    for kind, expression, confirm, part in looks:
+        for match in expression.finditer(text) if part in text else ():
             found = match.group()
             if confirm(found, text[max(match.start() - 2, 0) : match.start()], text[match.end() : match.end() + 2]):
                 yield kind, found

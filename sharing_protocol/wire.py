@@ -14,11 +14,13 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 PROBLEM_TYPE_PREFIX = "urn:stillwatch:problem:"
 ENVELOPE_MEDIA_TYPE = "application/json"
 TILE_MEDIA_TYPE = "application/octet-stream"
+ENVELOPE_LINES_MEDIA_TYPE = "application/jsonl"
 NOTE_MEDIA_TYPE = "text/plain; charset=utf-8"
 
 HEALTH = "/healthz"
 READY = "/readyz"
 ENTRIES = "/entries"
+BULK_ENTRIES = "/entries/bulk"
 CHECKPOINT = "/checkpoint"
 COSIGNATURES = "/cosignatures"
 PROPOSALS = "/proposals"
@@ -26,6 +28,9 @@ RECORDS = "/records"
 PATTERNS = "/patterns"
 MEMBERS = "/members"
 MAX_PAGE = 200
+MAX_BULK_ENVELOPES = 128
+MAX_BULK_BYTES = 2**20
+"""Of one bulk submission: its envelopes, and all its lines together."""
 MAX_WAIT_SECONDS = 55
 """For `GET /checkpoint?after=SIZE&wait=SECONDS`: less than the minute after which proxies give up by default."""
 
@@ -268,6 +273,7 @@ class Problem(WireModel):
         code: stable name of what is wrong.
         where: JSON path of the offending part, "" for the whole.
         request_id: what the hub's log calls this request.
+        retry_after: seconds after which the same may succeed, if it may.
     """
 
     type: str
@@ -277,3 +283,4 @@ class Problem(WireModel):
     code: str
     where: str = ""
     request_id: str = ""
+    retry_after: Annotated[int, Field(ge=0)] | None = None

@@ -335,7 +335,7 @@ class ForumInABox:
         assert response.status_code in (200, 201), response.text
         receipt = wire.Receipt.model_validate_json(response.content)
         check_receipt(receipt, made.encode(), self.logs or self.hub.identity.public)
-        self._remember(made)
+        self.remember(made)
         return receipt
 
     def size(self) -> int:
@@ -407,7 +407,7 @@ class ForumInABox:
         before = self.logs or LogHistory.of(self.hub.identity.public)
         self.logs = before.continued(receipt.index, pair.public)
         check_receipt(receipt, made.encode(), self.logs)
-        self._remember(made)
+        self.remember(made)
         return receipt
 
     def admit(self, name: str, *more_roles: str) -> Lab:
@@ -452,7 +452,8 @@ class ForumInABox:
         version, entry = self.heads[record_id]
         return reference(record_id, version, entry)
 
-    def _remember(self, made: Envelope) -> None:
+    def remember(self, made: Envelope) -> None:
+        """Take an envelope as logged: what is made next of its record follows it."""
         document = json.loads(made.payload)
         self.heads[document["id"]] = (document["version"], leaf_hash(made.encode()).hex())
 

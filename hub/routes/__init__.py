@@ -6,7 +6,7 @@ from hub.routes import checkpoint_reports, cosignatures, directory, entries, fee
 from hub.routes.direct import Endpoint
 from hub.routes.openapi import document
 from hub.routes.services import Services
-from sharing_protocol.wire import CHECKPOINT, ENTRIES
+from sharing_protocol.wire import BULK_ENTRIES, CHECKPOINT, ENTRIES
 
 
 def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], Endpoint]:
@@ -15,10 +15,10 @@ def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], En
     Returns:
         By method and path, the endpoints that are asked most often (`direct`); a path that ends in "/" is a beginning.
     """
-    submit = entries.endpoint(services)
+    submit, submit_all = entries.endpoint(services), entries.bulk_endpoint(services)
     checkpoint, tile = log.checkpoint_endpoint(services), log.tile_endpoint(services)
     application.include_router(health.router(services))
-    application.include_router(entries.router(submit))
+    application.include_router(entries.router(submit, submit_all))
     application.include_router(checkpoint_reports.router(services))
     application.include_router(cosignatures.router(services))
     application.include_router(proposals.router(services))
@@ -27,4 +27,9 @@ def attach(application: FastAPI, services: Services) -> dict[tuple[str, str], En
     application.include_router(directory.router(services))
     application.router.routes.extend(log.routes(checkpoint, tile))
     document(application)
-    return {("POST", ENTRIES): submit, ("GET", CHECKPOINT): checkpoint, ("GET", log.TILES): tile}
+    return {
+        ("POST", ENTRIES): submit,
+        ("POST", BULK_ENTRIES): submit_all,
+        ("GET", CHECKPOINT): checkpoint,
+        ("GET", log.TILES): tile,
+    }

@@ -21,8 +21,10 @@ from member_client.cli.publication import (
     ValidUntilOption,
     YesOption,
     bring_up_to_date,
+    exit_if_refused,
     handling_options,
     published_document,
+    published_or_refused,
     report_published,
     say_published,
 )
@@ -34,7 +36,7 @@ from member_client.patterns.submission import (
     own_suspects,
     resign_pattern,
     revise_pattern,
-    submit_pattern,
+    submit_patterns,
     withdraw_record,
 )
 
@@ -48,8 +50,8 @@ def submit(
 ) -> None:
     """Publish pattern files as new patterns.
 
-    All must lint and pass their own tests before any is sent. Running it again after a lost answer makes no second
-    record.
+    All must lint and pass their own tests before any is sent, in few requests. One that the hub refuses keeps back no
+    other. Running it again after a lost answer makes no second record.
     """
     session = open_session(home)
     patterns = read_for_submission(files, session.now)
@@ -58,13 +60,12 @@ def submit(
         return
     bring_up_to_date(session, no_sync, as_json)
     documents = []
-    for pattern in patterns:
-        published = submit_pattern(session, pattern)
-        documents.append({"file": pattern.file, "title": pattern.content.title} | published_document(published))
-        if not as_json:
-            say_published(f"{pattern.file}: ", published, session)
+    for pattern, outcome in zip(patterns, submit_patterns(session, patterns), strict=True):
+        told = published_or_refused(outcome, f"{pattern.file}: ", session, as_json, alone=len(patterns) == 1)
+        documents.append({"file": pattern.file, "title": pattern.content.title} | told)
     if as_json:
         output.print_json(documents)
+    exit_if_refused(documents)
 
 
 def revise(

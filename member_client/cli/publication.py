@@ -11,6 +11,7 @@ import typer
 from member_client.cli import output, sync
 from member_client.cli.confirming import confirm
 from member_client.cli.output import say
+from member_client.errors import HubUnreachable, RefusedByHub
 from member_client.publishing import Published
 from member_client.session import Session
 
@@ -83,6 +84,32 @@ def published_document(published: Published) -> dict[str, Any]:
         "entry": published.entry,
         "already_logged": published.already_logged,
     }
+
+
+def published_or_refused(
+    outcome: Published | RefusedByHub | HubUnreachable, name: str, session: Session, as_json: bool, *, alone: bool
+) -> dict[str, Any]:
+    """Say what came of one publication of several; gives it for scripts, a refusal as its error and problem.
+
+    Raises:
+        RefusedByHub: it is the only one.
+        HubUnreachable: this one, and perhaps those after it, are to be sent again.
+    """
+    if isinstance(outcome, HubUnreachable) or (alone and isinstance(outcome, RefusedByHub)):
+        raise outcome
+    if isinstance(outcome, RefusedByHub):
+        if not as_json:
+            output.warn(f"error: {name}{outcome}", "bold red")
+        return {"error": outcome.code, "message": str(outcome), "problem": outcome.problem.model_dump()}
+    if not as_json:
+        say_published(name, outcome, session)
+    return published_document(outcome)
+
+
+def exit_if_refused(documents: Sequence[dict[str, Any]]) -> None:
+    """End as a command ends that the hub refused, if it refused any of these."""
+    if any("error" in document for document in documents):
+        raise typer.Exit(RefusedByHub.exit_code)
 
 
 def report_published(published: Published, session: Session, as_json: bool) -> None:

@@ -19,17 +19,17 @@ from member_client.cli.publication import (
     ValidUntilOption,
     YesOption,
     bring_up_to_date,
+    exit_if_refused,
     handling_options,
     may_publish,
-    published_document,
-    say_published,
+    published_or_refused,
 )
 from member_client.detection import runs
 from member_client.detection.findings import Summary, Tally
 from member_client.detection.sighting_reports import parse_day, sighting_body
 from member_client.errors import InvalidInput
 from member_client.patterns.finding import resolve, short_id
-from member_client.patterns.outbox import deliver
+from member_client.patterns.outbox import Wish, deliver_all
 from member_client.patterns.presenting import choose, sightings_of
 from member_client.patterns.submission import as_record, author_of, handling_of
 from member_client.publishing import Published, draft, first_version
@@ -85,16 +85,16 @@ def report(
     if not may_publish(shown, [body for _, body in bodies], dry_run=dry_run, yes=yes, as_json=as_json):
         return
     documents = []
-    for tally, body in bodies:
-        published = _publish(session, body)
-        if summary is not None:
-            summary.reported[tally.entry] = published.id
+    outcomes = deliver_all(session, [_wish(session, body) for _, body in bodies])
+    for (tally, _), outcome in zip(bodies, outcomes, strict=True):
+        if summary is not None and isinstance(outcome, Published):
+            summary.reported[tally.entry] = outcome.id
             runs.keep(session.home, summary)
-        documents.append({"pattern": tally.id, "pattern_version": tally.version} | published_document(published))
-        if not as_json:
-            say_published("", published, session)
+        told = published_or_refused(outcome, f"{tally.title}: ", session, as_json, alone=len(bodies) == 1)
+        documents.append({"pattern": tally.id, "pattern_version": tally.version} | told)
     if as_json:
         output.print_json(documents)
+    exit_if_refused(documents)
 
 
 @app.command("list")
@@ -152,10 +152,10 @@ def _seen_version(session: Session, tally: Tally) -> StoredVersion:
     return version
 
 
-def _publish(session: Session, body: dict[str, Any]) -> Published:
+def _wish(session: Session, body: dict[str, Any]) -> Wish:
     def write() -> RecordStatement:
         header = first_version(session, "sighting", author_of(session), session.now)
         return as_record(draft(header, "sighting", body))
 
     said = ("period_start", "period_end", "matches", "accounts", "marking", "purpose", "legal_basis")
-    return deliver(session, ("sighting", body["pattern"]["entry"], *(str(body[name]) for name in said)), write)
+    return ("sighting", body["pattern"]["entry"], *(str(body[name]) for name in said)), write

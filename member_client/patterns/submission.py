@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from member_client.errors import InvalidInput
+from member_client.errors import HubUnreachable, InvalidInput, RefusedByHub
 from member_client.patterns.authoring import WrittenPattern
 from member_client.patterns.finding import listing, resolve
-from member_client.patterns.outbox import deliver
+from member_client.patterns.outbox import deliver, deliver_all
 from member_client.publishing import HeaderFields, Published, draft, first_version, next_version
 from member_client.session import Session
 from member_client.sync.store import StoredVersion
@@ -23,19 +24,21 @@ IN_FORCE = frozenset({"active", "not yet valid"})
 """States of a record that still says what it says."""
 
 
-def submit_pattern(session: Session, pattern: WrittenPattern) -> Published:
-    """Publish a file as a new pattern; one that says the same as a pattern of ours in force is that pattern.
+def submit_patterns(
+    session: Session, patterns: Sequence[WrittenPattern]
+) -> Iterator[Published | RefusedByHub | HubUnreachable]:
+    """Publish files as new patterns; one that says the same as a pattern of ours in force is that pattern.
 
     Raises:
-        ClientError: see `outbox.deliver`.
+        ClientError: see `outbox.deliver_all`.
     """
 
-    def write() -> RecordStatement | Published:
+    def write(pattern: WrittenPattern) -> RecordStatement | Published:
         if (known := _same_in_log(session, pattern.content)) is not None:
             return already(known)
         return _record(first_version(session, "pattern", author_of(session), session.now), "pattern", pattern.body)
 
-    return deliver(session, ("submit", pattern.digest), write)
+    return deliver_all(session, [(("submit", one.digest), partial(write, one)) for one in patterns])
 
 
 def revise_pattern(session: Session, record_id: str, pattern: WrittenPattern) -> Published:

@@ -6,6 +6,7 @@ Requests are signed before the clock starts; what is left is to send bytes and t
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import secrets
 import socket
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sharing_protocol.keys import PrivateKey
 from sharing_protocol.request_signing import sign_request
-from sharing_protocol.wire import ENTRIES, ENVELOPE_MEDIA_TYPE
+from sharing_protocol.wire import BULK_ENTRIES, ENTRIES, ENVELOPE_MEDIA_TYPE
 from tests.bench.figures import BenchFailed
 
 PATIENCE_SECONDS = 90.0
@@ -41,6 +42,11 @@ def request(
 def submission(url: str, entry: bytes, signer: PrivateKey) -> bytes:
     """The request that submits an envelope."""
     return request("POST", url, ENTRIES, signer, entry)
+
+
+def bulk_submission(url: str, entries: Sequence[bytes], signer: PrivateKey) -> bytes:
+    """The request that submits many envelopes."""
+    return request("POST", url, BULK_ENTRIES, signer, b"\n".join(entries))
 
 
 class Connection:
@@ -73,6 +79,12 @@ class Connection:
         status, body = self.exchange(sent)
         if status != 201:
             raise BenchFailed(f"the hub answered {status}: {body[:300].decode(errors='replace')}")
+
+    def submit_all(self, sent: bytes) -> None:
+        """Send a bulk submission of which every envelope must be taken."""
+        status, body = self.exchange(sent)
+        if status != 200 or any(one.get("already_logged") is not False for one in json.loads(body)):
+            raise BenchFailed(f"the hub answered {status}: {body[-300:].decode(errors='replace')}")
 
     def _receive(self) -> bytes:
         if not (part := self._socket.recv(65_536)):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,33 +16,50 @@ import psycopg
 
 from tests.bench.figures import BenchFailed, Figure, Sizes, compared, percentile, progress
 from tests.bench.place import Place
-from tests.bench.raw_http import PATIENCE_SECONDS, Connection, Worker, at_once, submission
+from tests.bench.raw_http import PATIENCE_SECONDS, Connection, Worker, at_once, bulk_submission, submission
 from tests.forum import key
 from tests.member_client.lab_homes import make_home
 
 STILLWATCH = str(Path(sys.executable).with_name("stillwatch"))
 ARRIVES_WITHIN_MS = 100
 DURABLE_RATIO = 0.3
+TOGETHER = 64
+"""Patterns of one bulk submission: two of its places for each of 32 clients are all that a member has."""
+LONGER = 4
+"""Of bulk submissions there are so many times as many patterns, for it to last long enough."""
 
 
 def durable_submissions(place: Place, sizes: Sizes) -> list[Figure]:
     """Patterns that many clients submit at once, beside as many clients that commit the same bytes, a row each.
 
     To one hub process, and to two on the same log, as an operator runs them on two cores; half of the clients each.
+    Then all send theirs to one hub, many a request: each with its own signature, receipt and durable entry.
     """
     with psycopg.connect(place.postgres) as connection:
         connection.execute("CREATE TABLE bare_rows (id bigint GENERATED ALWAYS AS IDENTITY, entry bytea)")
     with place.another_hub() as second:
         pairs: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        bulk: list[tuple[float, float]] = []
         for sample in range(sizes.samples):
             for count, urls in ((1, [place.hub.url]), (2, [place.hub.url, second.url])):
                 pair = _submit_and_commit(place, urls, sizes, f"Submission {sample} of {count}")
                 progress(f"  {count} hub: {pair[0]:,.0f} submissions/s, {pair[1]:,.0f} bare commits/s")
                 pairs[count].append(pair)
+            bulk.append(_submit_bulk_and_commit(place, sizes, f"Bulk {sample}"))
+            progress(
+                f"  1 hub, {TOGETHER} a request: {bulk[-1][0]:,.0f} submissions/s, {bulk[-1][1]:,.0f} bare commits/s"
+            )
     against = f"one INSERT and COMMIT a row, {sizes.clients} clients, same Postgres"
     return [
         compared("durable_submissions", "records/s", pairs[2], f"two hubs; {against}", DURABLE_RATIO),
         compared("durable_submissions_1", "records/s", pairs[1], f"one hub; {against}", DURABLE_RATIO),
+        compared(
+            "durable_submissions_bulk",
+            "records/s",
+            bulk,
+            f"one hub, up to {TOGETHER} patterns a request; {against}",
+            DURABLE_RATIO,
+        ),
     ]
 
 
@@ -54,9 +71,24 @@ def _submit_and_commit(place: Place, urls: Sequence[str], sizes: Sizes, title: s
     for number, share in enumerate(_shares(entries, sizes.clients)):
         url = urls[number % len(urls)]
         workers.append(_submit_all(url, [submission(url, entry, signer) for entry in share]))
-    ours = len(entries) / at_once(workers)
-    bare = len(entries) / at_once([_commit_all(place.postgres, share) for share in _shares(entries, sizes.clients)])
-    return ours, bare
+    return len(entries) / at_once(workers), _bare_commits(place, entries, sizes)
+
+
+def _submit_bulk_and_commit(place: Place, sizes: Sizes, title: str) -> tuple[float, float]:
+    """Submissions a second that come many a request, and bare commits a second."""
+    signer = key(place.lab.analyst)
+    entries = [made.encode() for made in place.patterns(LONGER * sizes.submissions, title)]
+    workers = []
+    for share in _shares(entries, sizes.clients):
+        loads = [share[start : start + TOGETHER] for start in range(0, len(share), TOGETHER)]
+        requests = [bulk_submission(place.hub.url, load, signer) for load in loads]
+        workers.append(_submit_all(place.hub.url, requests, Connection.submit_all))
+    return len(entries) / at_once(workers), _bare_commits(place, entries[: sizes.submissions], sizes)
+
+
+def _bare_commits(place: Place, entries: Sequence[bytes], sizes: Sizes) -> float:
+    """Commits a second of the same bytes, a row each."""
+    return len(entries) / at_once([_commit_all(place.postgres, share) for share in _shares(entries, sizes.clients)])
 
 
 def submit_to_follower(place: Place, sizes: Sizes) -> list[Figure]:
@@ -88,12 +120,14 @@ def submit_to_follower(place: Place, sizes: Sizes) -> list[Figure]:
     ]
 
 
-def _submit_all(url: str, requests: Sequence[bytes]) -> Worker:
+def _submit_all(
+    url: str, requests: Sequence[bytes], submit: Callable[[Connection, bytes], None] = Connection.submit
+) -> Worker:
     def work(barrier: threading.Barrier) -> None:
         with Connection(url) as connection:
             barrier.wait()
             for one in requests:
-                connection.submit(one)
+                submit(connection, one)
 
     return work
 

@@ -62,7 +62,7 @@ def accepted(box: DocumentedForum, response: httpx.Response, status: int) -> wir
     assert (proposal.receipt is not None) == (proposal.missing == "")
     if proposal.receipt is not None:
         check_receipt(proposal.receipt, proposal.envelope.encode(), box.hub.identity.public)
-        box._remember(envelope.parse(proposal.envelope.encode()))
+        box.remember(envelope.parse(proposal.envelope.encode()))
     return proposal
 
 

@@ -21,6 +21,7 @@ from tests.hub.troubled_forum import REVOKED_KEY, TroubledForum, make_troubled_f
 
 ROUTES = {
     "/entries": "/entries",
+    "/entries/bulk": "/entries/bulk",
     "/proposals": "/proposals",
     "/proposals/{proposal_id}": f"/proposals/{'0' * 64}",
     "/records": "/records",
@@ -80,11 +81,11 @@ def test_who_does_not_belong_reads_nothing(
     forum: TroubledForum, target: str, signer: str, status: int, code: str
 ) -> None:
     hub = forum.box.hub
-    method = "POST" if target == wire.ENTRIES else "GET"
+    method = "POST" if target in (wire.ENTRIES, wire.BULK_ENTRIES) else "GET"
     problem_of(send_raw(hub, head(hub, signing(hub, signer, method, target), method, target)), status, code)
 
 
-@pytest.mark.parametrize("target", [target for target in ROUTES.values() if target != wire.ENTRIES])
+@pytest.mark.parametrize("target", [target for target in ROUTES.values() if not target.startswith(wire.ENTRIES)])
 def test_every_key_of_a_member_reads_everything(forum: TroubledForum, target: str) -> None:
     hub = forum.box.hub
     for signer in (forum.aurora.sync, forum.aurora.analyst, forum.aurora.owner, "Ada"):

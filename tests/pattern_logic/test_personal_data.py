@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharing_protocol.personal_data import Kind, find_personal_data
+from sharing_protocol.personal_data import Kind, _looks, find_personal_data
 
 # Put together here, so that no scanner takes this file for a leak.
 KEY_LIKE = {
@@ -142,7 +143,20 @@ def test_looking_takes_linear_time() -> None:
 
 
 FRAGMENTS = (
-    *("4111", "1111 1111 1111", "1111", "jane", "@", "mail.com", "+44 20", "7946 0958", "8.8.8.8", "415-555-", "2671"),
+    *(
+        "4111",
+        "1111 1111 1111",
+        "1111",
+        "jane",
+        "@",
+        "\uff20",
+        "mail.com",
+        "+44 20",
+        "7946 0958",
+        "8.8.8.8",
+        "415-555-",
+        "2671",
+    ),
     *("fd12:3456:", "789a::1", "-----BEGIN", " PRIVATE KEY-----", KEY_LIKE["AWS"], "Bearer ", "a", "é", "_", " ", "\n"),
 )
 
@@ -154,3 +168,16 @@ def test_each_string_is_judged_by_itself_whatever_stands_beside_it(texts: list[s
     assert [(found.where, found.kind, found.excerpt) for found in together] == [
         (f"[{number}]", finding.kind, finding.excerpt) for number, finding in apart
     ]
+
+
+@given(st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join), max_size=6))
+def test_what_is_passed_over_unsearched_has_nothing_to_find(texts: list[str]) -> None:
+    """What no text has in it, and a full-width one becomes, are judged as if every expression had run over each."""
+    searched = [
+        (f"[{place}]", kind)
+        for place, text in enumerate(unicodedata.normalize("NFKC", text) for text in texts)
+        for kind, expression, confirm, _ in _looks()
+        for match in expression.finditer(text)
+        if confirm(match.group(), text[max(match.start() - 2, 0) : match.start()], text[match.end() :][:2])
+    ]
+    assert [(finding.where, finding.kind) for finding in find_personal_data(list[Any](texts))] == searched
