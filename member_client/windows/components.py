@@ -68,15 +68,28 @@ create or replace temp table batch_place as
   select w, opened, subnet, count(distinct unit) as units
   from batch_opening join batch_site using (w, account, unit) where subnet is not null group by all;
 
-create or replace temp table batch_burst as
-with class as (
+create or replace temp table batch_class as
   select distinct w, opened, unit
   from batch_opening join batch_site using (w, account, unit) join batch_place using (w, opened, subnet)
-  where units >= 8
+  where units >= 8;
+
+create or replace temp table batch_burst as
+  select distinct w, unit, opened, client
+  from batch_opening join batch_site using (w, account, unit) anti join batch_class using (w, opened, unit)
+  where client is not null;
+
+create or replace temp table batch_rush as
+with holder as (
+  select w, payment, unit, count(*) over (partition by w, payment) as holders
+  from (select distinct w, payment, unit from batch_account where payment is not null)
+), opening as (
+  select distinct w, opened, payment, unit
+  from batch_opening join batch_account using (w, account, unit) anti join batch_class using (w, opened, unit)
+  where payment is not null
 )
-select distinct w, unit, opened, client
-from batch_opening join batch_site using (w, account, unit) anti join class using (w, opened, unit)
-where client is not null;
+select w, opened, payment, unit from opening join holder using (w, payment, unit)
+qualify count(*) over (partition by w, opened, payment) >= 2
+  and 2 * count(*) over (partition by w, opened, payment) >= holders;
 
 create or replace temp table batch_marginal as
   select w, 'subnet' as part, subnet as value, count(distinct unit) as units from batch_site
@@ -132,6 +145,13 @@ with size as (
   join batch_marginal as a on a.w = pair.w and a.part = first and a.value = this
   join batch_marginal as b on b.w = pair.w and b.part = second and b.value = that
   where n > 1
+), rushed as (
+  select w, opened, count(distinct unit) as n, count(distinct payment) as cards from batch_rush group by w, opened
+), rush as (
+  select *, (coalesce(sum(n) over (partition by w order by opened range between 84 preceding and 2 preceding), 0)
+    + coalesce(sum(n) over (partition by w order by opened range between 2 following and 84 following), 0)
+    + 1) / 166 as hourly
+  from rushed
 ), instrument as (
   select w, value, count(distinct unit) as units from batch_key where kind = 'payment' group by all
 ), mean as (
@@ -139,6 +159,10 @@ with size as (
 )
 select w, first, this, second, that, surprise, expected from judged
 where surprise > greatest(6, 2 + burden) and odds_ratio >= 10 and n >= 10 * hourly
+union all
+select w, 'opened', opened::varchar, 'payment', '', surprise(n, hourly), hourly
+from rush join tried using (w)
+where cards >= 3 and surprise(n, hourly) > greatest(6, 2 + log10(keys)) and n >= 10 * hourly
 union all
 select w, 'payment', value, '', '', surprise(units, expected), null from instrument join mean using (w) where units > 1;
 
@@ -169,6 +193,10 @@ with reached as (
   join batch_opening as opening on opening.w = link.w and first = 'opened' and opened = try_cast(this as bigint)
   join batch_use as used on used.w = link.w and used.account = opening.account
     and second = 'template' and template = try_cast(that as ubigint)
+  union
+  select link.w, first, this, second, that, rush.unit
+  from batch_link as link join batch_rush as rush
+    on rush.w = link.w and first = 'opened' and second = 'payment' and opened = try_cast(this as bigint)
   union
   select link.w, first, this, '', '', unit
   from batch_link as link join batch_key as had

@@ -26,6 +26,7 @@ create or replace temp macro spread_of(tallies) as table
     sum(billionths(n * ln(n))) filter (kind = 'topic') as topic_n_log_n,
     count(*) filter (kind = 'hour') as hours,
     count(*) filter (kind = 'model') as models,
+    sum(accounts) filter (kind = 'prompt') as prompts_of_accounts,
     sum(n) filter (kind = 'prompt' and accounts > 1) as repeated_prompts,
     sum(n) filter (kind = 'template' and accounts > 1) as shared_templates
   from query_table(tallies)
@@ -165,6 +166,24 @@ create or replace temp table batch_cluster_tally as
 
 create or replace temp table batch_cluster_spread as from spread_of('batch_cluster_tally');
 
+create or replace temp table batch_lab_prompt as
+  select w, value, sum(n) as n from batch_tally join batch_account using ("group") where kind = 'prompt' group by all;
+
+-- Texts that several accounts sent, and ten times as many of the cluster's prompts are as of all others'.
+create or replace temp table batch_cluster_repeat as
+with lab as (
+  select w, sum(n) as n from batch_lab_prompt group by w
+)
+select "group" as cluster, sum(mine.n) as repeated_within
+from batch_cluster_tally as mine
+join batch_cluster_spread as spread using ("group")
+join batch_cluster as of_window on of_window.cluster = "group"
+join batch_lab_prompt as everyone on everyone.w = of_window.w and everyone.value = mine.value
+join lab on lab.w = of_window.w
+where mine.kind = 'prompt' and accounts > 1
+  and mine.n * (lab.n - prompts) >= 10 * prompts * (everyone.n - mine.n)
+group by all;
+
 create or replace temp table batch_cluster_sum as
 with member as (
   select cluster, account.*, end_us, hours
@@ -244,6 +263,8 @@ select
   evenness(requests, requests_n_log_n, accounts) as "cluster.load_evenness",
   share(account_hours, accounts * spread.hours) as "cluster.shared_hours_share",
   share(coalesce(repeated_prompts, 0), prompts) as "cluster.repeated_prompt_share",
+  share(coalesce(repeated_within, 0), prompts) as "cluster.repeated_within_share",
+  share(prompts_of_accounts, prompts) as "cluster.distinct_by_account_share",
   share(coalesce(shared_templates, 0), templates) as "cluster.shared_template_share",
   link_kinds as "cluster.link_kinds",
   surprise as "cluster.link_surprise"
@@ -251,6 +272,7 @@ from batch_cluster
 join batch_window using (w)
 join batch_cluster_sum using (cluster)
 join batch_cluster_spread as spread on spread."group" = cluster
+left join batch_cluster_repeat using (cluster)
 join clock_of('batch_cluster_tally') as clock on clock."group" = cluster;
 
 insert into windows_members

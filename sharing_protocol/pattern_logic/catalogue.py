@@ -149,6 +149,8 @@ _CLUSTER_WINDOW = (
     Field("cluster.load_evenness", _SHARE, "share", "evenness of requests over accounts: 1 means all the same"),
     Field("cluster.shared_hours_share", _SHARE, "share", "accounts active in an hour, averaged over the active hours"),
     Field("cluster.repeated_prompt_share", _SHARE, "share", "prompts whose exact text several of the accounts sent"),
+    Field("cluster.repeated_within_share", _SHARE, "share", "prompts sent by several of the accounts and few others"),
+    Field("cluster.distinct_by_account_share", _SHARE, "share", "an account's different prompts among its prompts"),
     Field("cluster.shared_template_share", _SHARE, "share", "prompts whose template several of the accounts used"),
     Field("cluster.link_kinds", _INTEGER, "kinds", "kinds of links that hold the cluster together"),
     Field("cluster.link_surprise", _NUMBER, "", "how improbable the link is by chance: minus log10 of a bound on it"),

@@ -220,6 +220,8 @@ def cluster_window(log: Log, hours: int, end: int, kind: str, accounts: dict[str
         senders[request.get("prompt.text")].add(request["account.id"])
         users[request.get("prompt.template")].add(request["account.id"])
     prompts, templates = values(requests, "prompt.text"), values(requests, "prompt.template")
+    everybody = [r for one in log.between(end - hours * HOUR, end).values() for r in one]
+    elsewhere = Counter(values(everybody, "prompt.text")) - Counter(prompts)
     known = Counter(org for org in orgs.values() if org is not None)
     used = [keys_of(one) for one in accounts.values()]
 
@@ -245,6 +247,17 @@ def cluster_window(log: Log, hours: int, end: int, kind: str, accounts: dict[str
         "cluster.shared_hours_share": sum(sum(hour in one for one in active) for hour in busy)
         / (len(busy) * len(accounts)),
         "cluster.repeated_prompt_share": share(sum(len(senders[text]) > 1 for text in prompts), len(prompts)),
+        "cluster.repeated_within_share": share(
+            sum(
+                len(senders[text]) > 1
+                and prompts.count(text) * sum(elsewhere.values()) >= 10 * len(prompts) * elsewhere[text]
+                for text in prompts
+            ),
+            len(prompts),
+        ),
+        "cluster.distinct_by_account_share": share(
+            sum(len(set(values(one, "prompt.text"))) for one in accounts.values()), len(prompts)
+        ),
         "cluster.shared_template_share": share(sum(len(users[text]) > 1 for text in templates), len(templates)),
         "cluster.link_kinds": 1,
     }

@@ -190,6 +190,55 @@ def test_who_pays_alone_belongs_to_a_burst_whose_client_hardly_anybody_has(stead
     assert len(found) == 34 + alone
 
 
+@pytest.mark.parametrize(
+    ("hours_between", "accounts_on_a_card", "place", "linked"),
+    [
+        (0, 4, False, True),  # four cards, all of whose accounts were opened in one hour
+        (50, 4, False, False),  # each card at another time
+        (0, 1, False, False),  # as many openings, everybody on a card of his own
+        (0, 4, True, False),  # a class, whose place says all
+    ],
+)
+def test_cards_whose_accounts_were_opened_in_one_hour_are_one_rush(
+    hours_between: int, accounts_on_a_card: int, place: bool, linked: bool
+) -> None:
+    rng = random.Random(11)
+    log = people(rng)
+    for one in shared("rush", 16, rng):
+        card = int(one["account.id"][5:]) // accounts_on_a_card
+        log.append(
+            dict(one)
+            | {"payment.fingerprint": f"virtual-{card}", "account.created": MONDAY - (80 + hours_between * card) * HOUR}
+            | ({"network.ip": "10.204.0.1"} if place else {})
+        )
+    connection = windows_of(log, hours=(24,))
+    found = rows(connection, "cluster_window")
+    sizes = [len(one) for one in members(connection, "component")]
+    if place:
+        assert sizes == [16]
+        assert [row["cluster.link_kinds"] for row in found if row["cluster.key_kind"] == "component"] == [2]
+    else:
+        assert (16 in sizes) == linked
+
+
+def test_what_everybody_sends_is_not_repeated_within_a_cluster() -> None:
+    rng = random.Random(12)
+    card = {"payment.fingerprint": "reseller"}
+    log = [dict(one) | {"prompt.text": f"Hello {rng.randrange(20)}"} for one in people(rng, 400)]
+    log += [dict(one) | {"prompt.text": f"Hello {rng.randrange(20)}"} for one in shared("customer", 40, rng, **card)]
+    log += [
+        dict(one) | {"prompt.text": f"Exercise {rng.randrange(20)}"}
+        for one in shared("pupil", 40, rng, **{"payment.fingerprint": "school"})
+    ]
+    by_card = {row["cluster.key"]: row for row in rows(windows_of(log, hours=(24,)), "cluster_window")}
+    customers, pupils = by_card["reseller"], by_card["school"]
+    assert customers["cluster.repeated_prompt_share"] > 0.9
+    assert customers["cluster.repeated_within_share"] == 0
+    assert pupils["cluster.repeated_within_share"] > 0.9
+    assert customers["window.distinct_prompt_share"] < 0.3
+    assert customers["cluster.distinct_by_account_share"] > 0.9
+
+
 def test_two_cards_make_two_bursts_one_and_two_places_do_not() -> None:
     def units(*numbers: int) -> set[tuple[int, int]]:
         return {(0, number) for number in numbers}
