@@ -203,6 +203,7 @@ class HubConnection:
     def _send_load(self, entries: Sequence[bytes]) -> list[wire.Receipt | RefusedByHub | HubUnreachable] | None:
         """Send envelopes together, those again that the hub had no room for; None if the hub takes none together."""
         told: dict[int, wire.Receipt | wire.Problem] = {}
+        unreachable: HubUnreachable | None = None
         try:
             for attempt in stamina.retry_context(
                 on=_pause_before_next, attempts=self._attempts, wait_initial=0.2, wait_max=5.0, timeout=None
@@ -216,19 +217,21 @@ class HubConnection:
                     if answer.status != 200:
                         return [_refusal(answer)] * len(entries)
                     told |= zip(left, _told_of(answer, len(left)), strict=True)
-                    waits = [one for one in told.values() if _may_be_taken_later(one)]
-                    if waits and isinstance(one := waits[0], wire.Problem):
-                        raise _Retry(f"it answered {one.status}: {one.detail}", one.retry_after, one.code)
+                    for one in told.values():
+                        if isinstance(one, wire.Problem) and _may_be_taken_later(one):
+                            raise _Retry(f"it answered {one.status}: {one.detail}", one.retry_after, one.code)
         except _Retry as error:
             unreachable = self._unreachable(error)
-        return [
-            RefusedByHub(one)
-            if isinstance(one, wire.Problem) and not _may_be_taken_later(one)
-            else one
-            if isinstance(one, wire.Receipt)
-            else unreachable
-            for one in (told.get(place) for place in range(len(entries)))
-        ]
+        outcomes: list[wire.Receipt | RefusedByHub | HubUnreachable] = []
+        for place in range(len(entries)):
+            said = told.get(place)
+            if unreachable is not None and _may_be_taken_later(said):
+                outcomes.append(unreachable)
+            elif isinstance(said, wire.Problem):
+                outcomes.append(RefusedByHub(said))
+            elif said is not None:
+                outcomes.append(said)
+        return outcomes
 
     def _get(self, target: str, limit: int, absent_is_fine: bool = False) -> _Answer:
         answer = self._request("GET", target, b"", limit)

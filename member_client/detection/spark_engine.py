@@ -234,10 +234,10 @@ class SparkEngine:
             )
             if whens
         ]
-        matched = (
-            f"CASE WHEN {REPORT} IS NULL AND {DISTILLED} IS NULL THEN concat({', '.join(asked)}) " if asked else ""
-        )
-        hit = f"{matched}ELSE array({_REPORTED}) END" if matched else f"array({_REPORTED})"
+        hit = f"array({_REPORTED})"
+        if asked:
+            request = f"{REPORT} IS NULL AND {DISTILLED} IS NULL"
+            hit = f"CASE WHEN {request} THEN concat({', '.join(asked)}) ELSE {hit} END"
         return f"SELECT {kept}, {REPORT}, {DISTILLED}, {TEXTS}, explode({hit}) AS rule FROM {self._requests}"  # noqa: S608 - ours
 
     @property

@@ -30,8 +30,14 @@ def submit_patterns(
     """Publish files as new patterns; one that says the same as a pattern of ours in force is that pattern.
 
     Raises:
+        InvalidInput: two files say the same.
         ClientError: see `outbox.deliver_all`.
     """
+    named: dict[str, str] = {}
+    for one in patterns:
+        if one.digest in named:
+            raise InvalidInput(f"{named[one.digest]} and {one.file} are the same file", "submit it once")
+        named[one.digest] = one.file
 
     def write(pattern: WrittenPattern) -> RecordStatement | Published:
         if (known := _same_in_log(session, pattern.content)) is not None:

@@ -160,6 +160,19 @@ def test_several_files_become_as_many_records(aurora: Client, files: list[str]) 
     assert again == [one | {"already_logged": True} for one in published]
 
 
+def test_the_same_file_twice_is_no_second_record(
+    aurora: Client, files: list[str], forum: tuple[ForumInABox, Lab]
+) -> None:
+    copy = Path(files[0]).with_name("copy.yaml")
+    copy.write_bytes(Path(files[0]).read_bytes())
+    before = number(forum[0].hub.database_url, LOGGED)
+    for again in (files[0], str(copy)):
+        told = aurora.json("pattern", "submit", *files, again, code=2)
+        assert told["message"] == f"{files[0]} and {again} are the same file"
+    assert number(forum[0].hub.database_url, LOGGED) == before
+    assert outbox.pending(Session(Home(aurora.home))) == []
+
+
 def test_one_that_the_hub_refuses_is_named_and_keeps_back_no_other(
     aurora: Client, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
