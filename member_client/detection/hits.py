@@ -41,7 +41,7 @@ class NumberedRule:
         pattern: position of its pattern among the patterns.
         name: of the rule, in its pattern.
         emits: whether its hits are matches by themselves.
-        where: its condition in SQL.
+        where, keeps: its condition in SQL, as `CompiledRule` has it.
     """
 
     number: int
@@ -49,6 +49,7 @@ class NumberedRule:
     name: str
     emits: bool
     where: str
+    keeps: str
     condition: Condition
 
     @cached_property
@@ -71,7 +72,15 @@ def numbered_rules(
         Unsupported: DuckDB cannot say a condition exactly.
     """
     return [
-        NumberedRule(numbers[pattern.entry, rule.name], position, rule.name, rule.emits, compiled.where, rule.condition)
+        NumberedRule(
+            numbers[pattern.entry, rule.name],
+            position,
+            rule.name,
+            rule.emits,
+            compiled.where,
+            compiled.keeps,
+            rule.condition,
+        )
         for compiled, rule in zip(pattern.rules, pattern.logic.rules, strict=True)
     ]
 
@@ -165,7 +174,7 @@ class Hits:
     def _ask_everywhere(self, batch: pa.RecordBatch) -> None:
         numbers = ", ".join(str(rule.number) for rule in self._everywhere)
         wheres = ", ".join(f"({rule.where})" for rule in self._everywhere)
-        any_of_them = " OR ".join(f"({rule.where})" for rule in self._everywhere)
+        any_of_them = " OR ".join(f"({rule.keeps})" for rule in self._everywhere)
         self._insert(pa.Table.from_batches([batch]), f"unnest(list_where([{numbers}], [{wheres}]))", any_of_them)
 
     def _insert(self, table: pa.Table, rule: str, where: str) -> None:

@@ -171,7 +171,9 @@ class SparkEngine:
             compiled = compile_sql(pattern.logic, "spark")
             for rule, done in zip(pattern.logic.rules, compiled.rules, strict=True):
                 number = len(self._rules) + 1
-                self._rules.append(NumberedRule(number, position, rule.name, rule.emits, done.where, rule.condition))
+                self._rules.append(
+                    NumberedRule(number, position, rule.name, rule.emits, done.where, done.keeps, rule.condition)
+                )
         self._needed = {rule.number: need for rule in self._rules if (need := required(rule.condition)) is not None}
         self._kept = fields_kept([one.logic for one in requests], self._rules)
         needed = {"timestamp", *WHOSE}.union(*(one.logic.required_fields for one in requests))

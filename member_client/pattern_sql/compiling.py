@@ -31,12 +31,14 @@ class CompiledRule:
         name: its name, id or title, as matches name it.
         emits: whether its matches are matches of the pattern; false if only correlations use it.
         where: a boolean expression over the table's columns, true or false and never NULL.
+        keeps: true for the same rows, and NULL for some others: what a WHERE needs, which engines work out sooner.
     """
 
     name: str
     title: str
     emits: bool
     where: str
+    keeps: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,19 @@ def _conditions(logic: Logic, target: Dialect) -> list[exp.Expr]:
 
 
 def _rules(logic: Logic, wheres: Sequence[exp.Expr], target: Dialect) -> tuple[CompiledRule, ...]:
+    printed = [_printed(where, target) for where in wheres]
     return tuple(
-        CompiledRule(rule.name, rule.title, rule.emits, _printed(where, target))
-        for rule, where in zip(logic.rules, wheres, strict=True)
+        CompiledRule(rule.name, rule.title, rule.emits, sql, _without_coalesce(where, sql))
+        for rule, where, sql in zip(logic.rules, wheres, printed, strict=True)
     )
+
+
+def _without_coalesce(where: exp.Expr, sql: str) -> str:
+    """What stands in COALESCE(…, FALSE), if that is all there is."""
+    before, after = "COALESCE(", ", FALSE)"
+    if isinstance(where, exp.Coalesce) and where.expressions == [exp.false()] and sql.startswith(before):
+        return sql.removeprefix(before).removesuffix(after)
+    return sql
 
 
 def _query(target: Dialect, matching: str, logic: Logic, table: str, wheres: Sequence[exp.Expr]) -> str:
