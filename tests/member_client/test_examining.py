@@ -1,4 +1,4 @@
-"""A second process may save time; what is believed, and what is refused and why, is the same without it."""
+"""Processes beside may save time; what is believed, and what is refused and why, is the same without it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, ProtocolError
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import Pattern
+from sharing_protocol.tiles import encode_bundle
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import LyingHub
 from tests.protocol.forum_log import (
@@ -49,7 +51,7 @@ def log() -> ForumLog:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sync has processes of its own, and waits for them, however short it is."""
+    """Every sync has processes of its own, started anew, and waits for them, however short it is."""
     is_ready = Examiner.is_ready
 
     def is_ready_at_last(self: Examiner) -> bool:
@@ -58,6 +60,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Examiner, "is_ready", is_ready_at_last)
     monkeypatch.setattr(examiner, "MIN_ENTRIES", 0)
+    monkeypatch.setattr(examiner, "_may_fork", lambda: False)  # a runner of tests has threads or not
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
@@ -254,21 +257,74 @@ def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
     assert own_processes() == []
 
 
+ASKING = """
+import os, signal, sys, threading, time
+import psutil
+from member_client.sync.examiner import Examiner
+from sharing_protocol.tiles import decode_bundle
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+secret = open(sys.executable, "rb")
+if sys.argv[1] == "threads":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+asked = sys.stdin.buffer.read(int(sys.argv[2]))
+entries, keys = decode_bundle(asked, int(sys.argv[3])), [bytes.fromhex(key) for key in sys.argv[4:]]
+process = Examiner()
+for _ in iter(process.is_ready, True):
+    time.sleep(0.01)
+for _ in range(2):
+    process.ask(entries, keys)
+print([process.answer(entries) for _ in range(2)])
+beside = psutil.Process().children(recursive=True)
+print(*(one.pid for one in beside))
+print(*(one.cmdline() == psutil.Process().cmdline() for one in beside))
+print(*(len(one.net_connections("unix")) == 1 and len(one.open_files()) <= 3 for one in beside), flush=True)
+sys.stdin.read()
+process.close()
+print(*(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in beside))
+"""
+
+
+@contextmanager
+def asking(threads: str, entries: Sequence[bytes] = (b"{}",), keys: Sequence[bytes] = ()) -> Iterator[Popen[str]]:
+    """A program that has these entries looked at and says what was found, and by whom; then it waits to be ended."""
+    asked = encode_bundle(entries)
+    arguments = [threads, str(len(asked)), str(len(entries)), *(one.hex() for one in keys)]
+    command = [sys.executable, "-c", ASKING, *arguments]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        assert program.stdin is not None
+        program.stdin.buffer.write(asked)
+        program.stdin.flush()
+        yield program
+
+
+def test_a_fork_finds_what_a_process_started_anew_finds(log: ForumLog) -> None:
+    """Nothing of the process that it was forked from is open in it, and none is left behind."""
+    entries = entries_of(log) + doubtful_entries(log)
+    keys = [known.public_key.raw for known in log.membership.keys.values()]
+    found = []
+    for threads in ("no threads", "threads"):
+        with asking(threads, entries, keys) as program:
+            answer, _, forked, closed, left = program.communicate(timeout=60)[0].splitlines()
+        assert forked == " ".join([str(threads == "no threads" and sys.platform == "linux")] * examiner.PROCESSES)
+        assert "True" not in forked or closed == "True True"
+        assert left == "False False"
+        found.append(answer)
+    assert found[0] == found[1]
+    assert found[0].count("PlainRecord") == 2 * 40
+
+
+@pytest.mark.parametrize("threads", ["no threads", "threads"])
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_it_ends_with_whoever_asks_it(ending: signal.Signals) -> None:
-    program = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell may have it ignored
-        "from member_client.sync.examiner import Examiner; process = Examiner();"
-        "[time.sleep(0.01) for _ in iter(process.is_ready, True)];"
-        "process.ask([b'{}'], []); process.answer([b'{}']); print(process._process.pid, flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
-        assert asking.stdout is not None
-        first = psutil.Process(int(asking.stdout.readline()))
-        started = [first, *first.children()]
+def test_they_end_with_whoever_asks_them(threads: str, ending: signal.Signals) -> None:
+    with asking(threads) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        started = [psutil.Process(int(number)) for number in program.stdout.readline().split()]
         assert len(started) == examiner.PROCESSES
-        asking.send_signal(ending)
-        asking.wait(30)
+        program.send_signal(ending)
+        program.wait(30)
     _wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in started))
 
 
