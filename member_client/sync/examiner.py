@@ -181,7 +181,7 @@ def _may_fork() -> bool:
     if multiprocessing.current_process().daemon:
         return False
     try:
-        return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
+        return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
     except OSError:
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -248,6 +249,8 @@ def test_a_process_that_answers_nonsense_is_done_without(
 
 @pytest.mark.usefixtures("always")
 def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
+    """And leaves this one as it was."""
+    before = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()
     with LyingHub(entries_of(log)) as hub:
         lab = Lab(tmp_path / "lab", hub, log.fingerprint)
         lab.sync()
@@ -255,6 +258,7 @@ def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
         hub.lie = lambda path, answer: type(answer)(404) if path.startswith("/tile/entries") else answer
         lab.refused_with(Fault.WITHHOLD, "withheld")
     assert own_processes() == []
+    assert (sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 ASKING = """
