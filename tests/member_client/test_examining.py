@@ -272,8 +272,8 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
 secret = open(sys.executable, "rb")
 if sys.argv[1] == "threads":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-asked = sys.stdin.buffer.read(int(sys.argv[2]))
-entries, keys = decode_bundle(asked, int(sys.argv[3])), [bytes.fromhex(key) for key in sys.argv[4:]]
+asked, keys = bytes.fromhex(sys.stdin.readline()), [bytes.fromhex(key) for key in sys.argv[3:]]
+entries = decode_bundle(asked, int(sys.argv[2]))
 process = Examiner()
 for _ in iter(process.is_ready, True):
     time.sleep(0.01)
@@ -286,19 +286,16 @@ print(*(one.cmdline() == psutil.Process().cmdline() for one in beside))
 print(*(len(one.net_connections("unix")) == 1 and len(one.open_files()) <= 3 for one in beside), flush=True)
 sys.stdin.read()
 process.close()
-print(*(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in beside))
 """
 
 
 @contextmanager
 def asking(threads: str, entries: Sequence[bytes] = (b"{}",), keys: Sequence[bytes] = ()) -> Iterator[Popen[str]]:
     """A program that has these entries looked at and says what was found, and by whom; then it waits to be ended."""
-    asked = encode_bundle(entries)
-    arguments = [threads, str(len(asked)), str(len(entries)), *(one.hex() for one in keys)]
-    command = [sys.executable, "-c", ASKING, *arguments]
+    command = [sys.executable, "-c", ASKING, threads, str(len(entries)), *(one.hex() for one in keys)]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdin is not None
-        program.stdin.buffer.write(asked)
+        program.stdin.write(f"{encode_bundle(entries).hex()}\n")
         program.stdin.flush()
         yield program
 
@@ -310,10 +307,13 @@ def test_a_fork_finds_what_a_process_started_anew_finds(log: ForumLog) -> None:
     found = []
     for threads in ("no threads", "threads"):
         with asking(threads, entries, keys) as program:
-            answer, _, forked, closed, left = program.communicate(timeout=60)[0].splitlines()
+            assert program.stdout is not None
+            answer, ids, forked, closed = (program.stdout.readline().strip() for _ in range(4))
+            beside = [psutil.Process(int(number)) for number in ids.split()]
+            program.communicate(timeout=60)
         assert forked == " ".join([str(threads == "no threads" and sys.platform == "linux")] * examiner.PROCESSES)
         assert "True" not in forked or closed == "True True"
-        assert left == "False False"
+        _wait_until_ended(beside)
         found.append(answer)
     assert found[0] == found[1]
     assert found[0].count("PlainRecord") == 2 * 40
@@ -329,7 +329,18 @@ def test_they_end_with_whoever_asks_them(threads: str, ending: signal.Signals) -
         assert len(started) == examiner.PROCESSES
         program.send_signal(ending)
         program.wait(30)
-    _wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in started))
+    _wait_until_ended(started)
+
+
+def _wait_until_ended(processes: Sequence[psutil.Process]) -> None:
+    _wait_until(lambda: all(map(_has_ended, processes)))
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:
