@@ -156,7 +156,8 @@ class Examiner:
             ExaminerGone: there is no such answer.
         """
         try:
-            data = next(self._to_answer).recv_bytes(_MOST_ANSWERED * sum(len(entry) + 1024 for entry in entries))
+            most = _MOST_ANSWERED * (sum(map(len, entries)) + 1024 * len(entries))
+            data = next(self._to_answer).recv_bytes(most)
             items = orjson.loads(data)
         except (OSError, EOFError, orjson.JSONDecodeError) as error:
             raise ExaminerGone(str(error)) from error
