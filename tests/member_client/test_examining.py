@@ -34,10 +34,14 @@ from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import LyingHub
 from tests.protocol.forum_log import (
     AURORA,
+    CIRRUS,
+    FORUM,
     ForumLog,
+    admit_body,
     forum_of_two_labs,
     identifier,
     key,
+    lab_keys,
     pattern_body,
     record_reference,
     sighting_body,
@@ -185,6 +189,38 @@ def test_a_store_is_the_same_with_and_without(tmp_path: Path, log: ForumLog, mon
         alone = Lab(tmp_path / "alone", hub, log.fingerprint)
         assert alone.sync(bundles_per_batch=1).counts == report.counts
     assert report.counts["rejected"] > 100
+    assert helped.contents() == alone.contents()
+
+
+@pytest.mark.usefixtures("always")
+def test_at_first_contact_a_key_counts_from_its_registration_on(
+    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are looked up ahead, so that a record's signature may be known to hold before its key is anybody's."""
+    evil = identifier("member", 0xE)
+
+    def record(number: int, author: str, signer: str) -> bytes:
+        return signed(log.next("pattern", identifier("pattern", number), author, pattern_body()), signer).encode()
+
+    def admitted(member: str, name: str, *signers: str) -> bytes:
+        body = admit_body(member, name, lab_keys(name))
+        return signed(log.next("membership.admit", member, FORUM, body), *signers).encode()
+
+    entries = [
+        *entries_of(log),
+        record(0x9001, CIRRUS, "Cirrus analyst"),
+        admitted(CIRRUS, "Cirrus", "Ada", "Ben"),
+        record(0x9002, CIRRUS, "Cirrus analyst"),
+        admitted(evil, "Evil", "Evil owner"),
+        record(0x9003, evil, "Evil analyst"),
+    ]
+    with LyingHub(entries) as hub:
+        helped = Lab(tmp_path / "helped", hub, log.fingerprint)
+        refused = [(entry.index - log.size, entry.code) for entry in helped.sync().refused]
+        monkeypatch.setattr(examiner, "MIN_ENTRIES", 10**9)
+        alone = Lab(tmp_path / "alone", hub, log.fingerprint)
+        alone.sync()
+    assert refused == [(0, "unknown_key"), (3, "unknown_key"), (4, "unknown_key")]
     assert helped.contents() == alone.contents()
 
 
