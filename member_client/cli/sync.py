@@ -335,10 +335,11 @@ def _progress(label: str, show: bool) -> Iterator[Callable[[int, int], None] | N
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.errors, transient=True) as bar:
+    # Drawn after each batch, by no thread of its own: a long sync can fork only where there is one (`sync.examiner`).
+    with Progress(*columns, console=output.errors, transient=True, auto_refresh=False) as bar:
         task = bar.add_task(label, total=None)
 
         def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, refresh=True)
 
         yield advance

@@ -14,17 +14,20 @@ signature whether it is by one of the keys and holds. They end with their socket
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import itertools
+import multiprocessing
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
 import orjson
@@ -98,8 +101,6 @@ class Examiner:
         Raises:
             ExaminerGone: they cannot be started.
         """
-        # -P: the folder that a member happens to be in is no place to import from.
-        command = [sys.executable, "-P", "-m", __name__]
         try:
             with contextlib.ExitStack() as stack:
                 pairs = [socket.socketpair() for _ in range(PROCESSES)]
@@ -111,15 +112,7 @@ class Examiner:
                     for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
                         own_end.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", _PATIENCE_SECONDS, 0))
                 other_ends = [other_end.fileno() for _, other_end in pairs]
-                # In a group of their own: Ctrl-C is for this process, which then ends them.
-                self._process = subprocess.Popen(
-                    [*command, *map(str, other_ends)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=other_ends,
-                    process_group=0,
-                )
+                self._end = (_forked if _may_fork() else _started)(other_ends)
                 self._connections = [Connection(own_end.detach()) for own_end, _ in pairs]
         except OSError as error:
             raise ExaminerGone(str(error)) from error
@@ -163,7 +156,8 @@ class Examiner:
             ExaminerGone: there is no such answer.
         """
         try:
-            data = next(self._to_answer).recv_bytes(_MOST_ANSWERED * sum(len(entry) + 1024 for entry in entries))
+            most = _MOST_ANSWERED * (sum(map(len, entries)) + 1024 * len(entries))
+            data = next(self._to_answer).recv_bytes(most)
             items = orjson.loads(data)
         except (OSError, EOFError, orjson.JSONDecodeError) as error:
             raise ExaminerGone(str(error)) from error
@@ -175,14 +169,72 @@ class Examiner:
         """End them, whatever they are doing."""
         for connection in self._connections:
             connection.close()
-        with contextlib.suppress(OSError):  # there may be none left
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(_END_SECONDS)
+        self._end()
 
 
 def is_worthwhile(entries: int) -> bool:
     """Whether processes would get through so many entries sooner: there have to be many, and a core that is free."""
     return entries >= MIN_ENTRIES and (os.cpu_count() or 1) > 1
+
+
+def _may_fork() -> bool:
+    """Whether this process has one thread alone, those of libraries counted, and may have such children."""
+    if multiprocessing.current_process().daemon:
+        return False
+    try:
+        return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
+    except OSError:
+        return False
+
+
+def _forked(sockets: Sequence[int]) -> Callable[[], None]:
+    """Fork one process for each of these sockets; return what ends them.
+
+    Raises:
+        OSError: they cannot be forked.
+    """
+    begun: list[multiprocessing.process.BaseProcess] = []
+
+    def end() -> None:
+        for process in begun:
+            process.kill()
+        for process in begun:
+            process.join(_END_SECONDS)
+
+    try:
+        for one in sockets:
+            process = multiprocessing.get_context("fork").Process(target=_serve_apart, args=(one,), daemon=True)
+            process.start()
+            begun.append(process)
+    except OSError:
+        end()
+        raise
+    return end
+
+
+def _started(sockets: Sequence[int]) -> Callable[[], None]:
+    """Start this module anew, to share itself out among these sockets; return what ends all of it.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    # -P: the folder that a member happens to be in is no place to import from.
+    # In a group of their own: Ctrl-C is for this process, which then ends them.
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, *map(str, sockets)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=sockets,
+        process_group=0,
+    )
+
+    def end() -> None:
+        with contextlib.suppress(OSError):  # there may be none left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(_END_SECONDS)
+
+    return end
 
 
 def _finding(item: object) -> PlainRecord | Finding:
@@ -237,6 +289,24 @@ def _share_out(sockets: Sequence[int]) -> int:
         if other != own:
             os.close(other)
     return own
+
+
+def _serve_apart(own: int) -> None:
+    """Serve in a fork: with this socket, and nothing else of what the process had open, or does when it ends."""
+    try:
+        os.setpgid(0, 0)  # Ctrl-C is for the process that forked this one, which then ends it
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        gc.freeze()  # what is garbage of the other process, that one closes
+        for other in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            if other != own:
+                with contextlib.suppress(OSError):  # the one by which they were listed
+                    os.close(other)
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)  # standard input and output, as the lowest numbers that are free
+        _serve(Connection(own))
+    finally:
+        os._exit(0)
 
 
 def _serve(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from member_client.sync.handing_over import Opened, open_newest
 from member_client.sync.judging import REJECTED, judge_anew, judge_batch, put_back
 from member_client.sync.promises import check_promises
 from member_client.sync.quorum import Quorum, Rule, Witnessing, find_quorum, memberships_at
+from member_client.sync.reading_ahead import ReadingAhead
 from member_client.sync.store import MAX_LISTED, RefusedEntry, Store
 from sharing_protocol import envelope as envelopes
 from sharing_protocol.admission import Admission, admit
@@ -198,9 +200,11 @@ def _examined(stretches: Iterator[Stretch], store: Store, examining: Examination
     """Every stretch with what can be found out about it while the ones before are judged."""
     keys = store.membership().keys
     if not keys and (first := next(stretches, None)) is not None:
-        # Nobody is known whose signatures could be verified: whoever judges has to do it, and then somebody is.
-        yield examining.examine(first, keys)
-        keys = store.membership().keys
+        # Nobody is known whose signatures could be verified: who is registered there is looked up before it is judged.
+        reading = ReadingAhead(store)
+        for index, (entry, leaf) in enumerate(zip(first.entries, first.leaves, strict=True), first.start):
+            reading.take(index, entry, leaf)
+        keys, stretches = reading.membership.keys, chain([first], stretches)
     with closing(examining.examine_all(stretches, lambda: keys)) as examined:
         for one in examined:
             yield one

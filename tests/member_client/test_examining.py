@@ -1,17 +1,19 @@
-"""A second process may save time; what is believed, and what is refused and why, is the same without it."""
+"""Processes beside may save time; what is believed, and what is refused and why, is the same without it."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import psutil
 import pytest
@@ -27,14 +29,19 @@ from sharing_protocol.envelope import Envelope, Signature
 from sharing_protocol.errors import Fault, ProtocolError
 from sharing_protocol.merkle import leaf_hash
 from sharing_protocol.statements import Pattern
+from sharing_protocol.tiles import encode_bundle
 from tests.member_client.follower import Lab, entries_of, many_patterns
 from tests.member_client.lying_hub import LyingHub
 from tests.protocol.forum_log import (
     AURORA,
+    CIRRUS,
+    FORUM,
     ForumLog,
+    admit_body,
     forum_of_two_labs,
     identifier,
     key,
+    lab_keys,
     pattern_body,
     record_reference,
     sighting_body,
@@ -49,7 +56,7 @@ def log() -> ForumLog:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sync has processes of its own, and waits for them, however short it is."""
+    """Every sync has processes of its own, started anew, and waits for them, however short it is."""
     is_ready = Examiner.is_ready
 
     def is_ready_at_last(self: Examiner) -> bool:
@@ -58,6 +65,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Examiner, "is_ready", is_ready_at_last)
     monkeypatch.setattr(examiner, "MIN_ENTRIES", 0)
+    monkeypatch.setattr(examiner, "_may_fork", lambda: False)  # a runner of tests has threads or not
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
@@ -185,6 +193,38 @@ def test_a_store_is_the_same_with_and_without(tmp_path: Path, log: ForumLog, mon
 
 
 @pytest.mark.usefixtures("always")
+def test_at_first_contact_a_key_counts_from_its_registration_on(
+    tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are looked up ahead, so that a record's signature may be known to hold before its key is anybody's."""
+    evil = identifier("member", 0xE)
+
+    def record(number: int, author: str, signer: str) -> bytes:
+        return signed(log.next("pattern", identifier("pattern", number), author, pattern_body()), signer).encode()
+
+    def admitted(member: str, name: str, *signers: str) -> bytes:
+        body = admit_body(member, name, lab_keys(name))
+        return signed(log.next("membership.admit", member, FORUM, body), *signers).encode()
+
+    entries = [
+        *entries_of(log),
+        record(0x9001, CIRRUS, "Cirrus analyst"),
+        admitted(CIRRUS, "Cirrus", "Ada", "Ben"),
+        record(0x9002, CIRRUS, "Cirrus analyst"),
+        admitted(evil, "Evil", "Evil owner"),
+        record(0x9003, evil, "Evil analyst"),
+    ]
+    with LyingHub(entries) as hub:
+        helped = Lab(tmp_path / "helped", hub, log.fingerprint)
+        refused = [(entry.index - log.size, entry.code) for entry in helped.sync().refused]
+        monkeypatch.setattr(examiner, "MIN_ENTRIES", 10**9)
+        alone = Lab(tmp_path / "alone", hub, log.fingerprint)
+        alone.sync()
+    assert refused == [(0, "unknown_key"), (3, "unknown_key"), (4, "unknown_key")]
+    assert helped.contents() == alone.contents()
+
+
+@pytest.mark.usefixtures("always")
 def test_where_no_process_can_start_none_is_needed(
     tmp_path: Path, log: ForumLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +285,8 @@ def test_a_process_that_answers_nonsense_is_done_without(
 
 @pytest.mark.usefixtures("always")
 def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
+    """And leaves this one as it was."""
+    before = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()
     with LyingHub(entries_of(log)) as hub:
         lab = Lab(tmp_path / "lab", hub, log.fingerprint)
         lab.sync()
@@ -252,24 +294,89 @@ def test_a_lie_ends_the_process_too(tmp_path: Path, log: ForumLog) -> None:
         hub.lie = lambda path, answer: type(answer)(404) if path.startswith("/tile/entries") else answer
         lab.refused_with(Fault.WITHHOLD, "withheld")
     assert own_processes() == []
+    assert (sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()) == before
 
 
+ASKING = """
+import os, signal, sys, threading, time
+import psutil
+from member_client.sync.examiner import Examiner
+from sharing_protocol.tiles import decode_bundle
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+secret = open(sys.executable, "rb")
+if sys.argv[1] == "threads":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+asked, keys = bytes.fromhex(sys.stdin.readline()), [bytes.fromhex(key) for key in sys.argv[3:]]
+entries = decode_bundle(asked, int(sys.argv[2]))
+process = Examiner()
+for _ in iter(process.is_ready, True):
+    time.sleep(0.01)
+for _ in range(2):
+    process.ask(entries, keys)
+print([process.answer(entries) for _ in range(2)])
+beside = psutil.Process().children(recursive=True)
+print(*(one.pid for one in beside))
+print(*(one.cmdline() == psutil.Process().cmdline() for one in beside))
+print(*(len(one.net_connections("unix")) == 1 and len(one.open_files()) <= 3 for one in beside), flush=True)
+sys.stdin.read()
+process.close()
+"""
+
+
+@contextmanager
+def asking(threads: str, entries: Sequence[bytes] = (b"{}",), keys: Sequence[bytes] = ()) -> Iterator[Popen[str]]:
+    """A program that has these entries looked at and says what was found, and by whom; then it waits to be ended."""
+    command = [sys.executable, "-c", ASKING, threads, str(len(entries)), *(one.hex() for one in keys)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        assert program.stdin is not None
+        program.stdin.write(f"{encode_bundle(entries).hex()}\n")
+        program.stdin.flush()
+        yield program
+
+
+def test_a_fork_finds_what_a_process_started_anew_finds(log: ForumLog) -> None:
+    """Nothing of the process that it was forked from is open in it, and none is left behind."""
+    entries = entries_of(log) + doubtful_entries(log)
+    keys = [known.public_key.raw for known in log.membership.keys.values()]
+    found = []
+    for threads in ("no threads", "threads"):
+        with asking(threads, entries, keys) as program:
+            assert program.stdout is not None
+            answer, ids, forked, closed = (program.stdout.readline().strip() for _ in range(4))
+            beside = [psutil.Process(int(number)) for number in ids.split()]
+            program.communicate(timeout=60)
+        assert forked == " ".join([str(threads == "no threads" and sys.platform == "linux")] * examiner.PROCESSES)
+        assert "True" not in forked or closed == "True True"
+        _wait_until_ended(beside)
+        found.append(answer)
+    assert found[0] == found[1]
+    assert found[0].count("PlainRecord") == 2 * 40
+
+
+@pytest.mark.parametrize("threads", ["no threads", "threads"])
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_it_ends_with_whoever_asks_it(ending: signal.Signals) -> None:
-    program = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell may have it ignored
-        "from member_client.sync.examiner import Examiner; process = Examiner();"
-        "[time.sleep(0.01) for _ in iter(process.is_ready, True)];"
-        "process.ask([b'{}'], []); process.answer([b'{}']); print(process._process.pid, flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
-        assert asking.stdout is not None
-        first = psutil.Process(int(asking.stdout.readline()))
-        started = [first, *first.children()]
+def test_they_end_with_whoever_asks_them(threads: str, ending: signal.Signals) -> None:
+    with asking(threads) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        started = [psutil.Process(int(number)) for number in program.stdout.readline().split()]
         assert len(started) == examiner.PROCESSES
-        asking.send_signal(ending)
-        asking.wait(30)
-    _wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in started))
+        program.send_signal(ending)
+        program.wait(30)
+    _wait_until_ended(started)
+
+
+def _wait_until_ended(processes: Sequence[psutil.Process]) -> None:
+    _wait_until(lambda: all(map(_has_ended, processes)))
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:
