@@ -123,14 +123,11 @@ class Engine:
         batch = sent_since(batch, self._since)
         if not batch.num_rows:
             return
-        if identity != self._hits.identity:
-            self._hits.flush()
-            self._hits.identity = identity
         self.coverage.add(batch, self.fields)
         if self._shown is not None:
             self._shown(batch)
         if self._rules:
-            self._hits.take(batch)
+            self._hits.take(batch, identity)
         if self._over_windows:
             if self._segment is None:
                 self._segment = Segment(self._state.folder / f"{uuid4().hex}.parquet", batch_schema(self.fields))

@@ -25,11 +25,13 @@ from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
 from sharing_protocol.pattern_logic.conditions import Condition, fields_of
 
-# Planning the conditions of a thousand rules takes half a second, so many candidates share it.
-_CANDIDATES = 400_000
+# Planning the conditions of a thousand rules takes a fraction of a second, so many rows share it.
+_CANDIDATES = 1_000_000
 _CANDIDATE_BYTES = 256 * 1024 * 1024
 _COPIED_BYTES = 64 * 1024 * 1024
+_WAITING_BYTES = 128 * 1024 * 1024
 _RULES_A_QUERY = 250
+_ROWS_A_THREAD = 32_768
 
 
 @dataclass(frozen=True)
@@ -100,27 +102,36 @@ class Hits:
 
     What they hit goes into the table `hit`: `rule` (the number), `identity` of the log, `event.id`, `event.file`,
     `event.line`, and the fields kept; never the prompt, unless a pattern groups by it.
-
-    Attributes:
-        identity: of the log whose batches are taken; flush before it changes.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, rules: Sequence[NumberedRule], kept: Sequence[Field]
     ) -> None:
-        self.identity = ""
         self._connection = connection
         self._rules = {rule.number: rule for rule in rules}
-        self._kept = [EVENT_ID, EVENT_FILE, EVENT_LINE, *(entry.name for entry in kept)]
+        self._kept = [EVENT_ID, EVENT_LINE, *(entry.name for entry in kept)]
         self._needed = {rule.number: need for rule in rules if (need := required(rule.condition)) is not None}
-        self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = self._waiting_bytes = 0
+        self._log = ("", "")
+        self._whole: list[pa.RecordBatch] = []
+        self._candidates: list[pa.RecordBatch] = []
+        self._whole_bytes = self._candidate_rows = self._candidate_bytes = 0
         self._divide()
 
-    def take(self, batch: pa.RecordBatch) -> None:
-        """Ask all rules about a batch that has every field that they read; `flush` for the last of it."""
+    def take(self, batch: pa.RecordBatch, identity: str) -> None:
+        """Ask all rules about a batch of one file that has every field that they read; `flush` for the last of it.
+
+        Args:
+            identity: of its log.
+        """
+        log = (identity, batch.column(EVENT_FILE)[0].as_py())
+        if log != self._log:
+            self.flush()
+            self._log = log
         if self._everywhere:
-            self._ask_everywhere(batch)
+            self._whole.append(batch.select(self._columns_everywhere))
+            self._whole_bytes += batch.nbytes  # a column may keep in memory all that was read with it
+            if self._whole_bytes >= _WAITING_BYTES:
+                self._ask_everywhere()
         narrow = batch.select(self._columns)
         sizes = _text_bytes(narrow)
         for rows, rules in self._scan.parts(batch):
@@ -140,20 +151,39 @@ class Hits:
 
     def _wait(self, batch: pa.RecordBatch, rows: Numbers, rules: Numbers) -> None:
         candidates = batch.take(pa.array(rows))
-        if self._waiting_bytes + candidates.nbytes > _CANDIDATE_BYTES:
-            self.flush()
-        self._waiting.append(candidates.append_column("rule", pa.array(rules.astype("int32"))))
-        self._waiting_rows += len(rows)
-        self._waiting_bytes += candidates.nbytes
-        if self._waiting_rows >= _CANDIDATES or self._waiting_bytes >= _CANDIDATE_BYTES:
-            self.flush()
+        if self._candidate_bytes + candidates.nbytes > _CANDIDATE_BYTES:
+            self._ask_about_candidates()
+        self._candidates.append(candidates.append_column("rule", pa.array(rules.astype("int32"))))
+        self._candidate_rows += len(rows)
+        self._candidate_bytes += candidates.nbytes
+        if self._candidate_rows >= _CANDIDATES or self._candidate_bytes >= _CANDIDATE_BYTES:
+            self._ask_about_candidates()
 
     def flush(self) -> None:
+        """Ask about all that waits."""
+        self._ask_everywhere()
+        self._ask_about_candidates()
+
+    def _divide(self) -> None:
+        """Which rules are asked about candidates, and which about every row."""
+        self._scan = TextScan(self._needed)
+        self._everywhere = [rule for number, rule in self._rules.items() if number not in self._needed]
+        self._columns = self._columns_of([self._rules[number] for number in self._needed])
+        self._columns_everywhere = self._columns_of(self._everywhere)
+
+    def _columns_of(self, rules: Sequence[NumberedRule]) -> list[str]:
+        read = {name for rule in rules for name in fields_of(rule.condition)}
+        return [*self._kept, *sorted(read - set(self._kept))]
+
+    def _ask_about_candidates(self) -> None:
         """Ask the exact conditions about all candidates that wait."""
-        if not self._waiting:
+        if not self._candidates:
             return
-        candidates = pa.Table.from_batches(self._waiting).sort_by("rule")
-        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        candidates = pa.Table.from_batches(self._candidates).combine_chunks()
+        self._candidates, self._candidate_rows, self._candidate_bytes = [], 0, 0
+        # by rule, so that few conditions are asked about the rows that DuckDB takes at once
+        order = np.argsort(candidates.column("rule").to_numpy(), kind="stable")
+        candidates = candidates.take(pa.array(order))
         numbers, starts = np.unique(candidates.column("rule").to_numpy(), return_index=True)
         ends = [*starts[1:].tolist(), candidates.num_rows]
         for first in range(0, len(numbers), _RULES_A_QUERY):
@@ -164,27 +194,24 @@ class Hits:
             branches = " ".join(f"WHEN {rule.number} THEN ({rule.where})" for rule in asked)
             self._insert(some, "rule", f"CASE rule {branches} ELSE false END")
 
-    def _divide(self) -> None:
-        """Which rules are asked about candidates, and which about every row."""
-        self._scan = TextScan(self._needed)
-        self._everywhere = [rule for number, rule in self._rules.items() if number not in self._needed]
-        read = {name for number in self._needed for name in fields_of(self._rules[number].condition)}
-        self._columns = [*self._kept, *sorted(read - set(self._kept))]
-
-    def _ask_everywhere(self, batch: pa.RecordBatch) -> None:
+    def _ask_everywhere(self) -> None:
+        """Ask the rules that could match any row about all rows that wait."""
+        if not self._whole:
+            return
+        batches, self._whole, self._whole_bytes = self._whole, [], 0
         numbers = ", ".join(str(rule.number) for rule in self._everywhere)
         wheres = ", ".join(f"({rule.where})" for rule in self._everywhere)
         any_of_them = " OR ".join(f"({rule.keeps})" for rule in self._everywhere)
-        self._insert(pa.Table.from_batches([batch]), f"unnest(list_where([{numbers}], [{wheres}]))", any_of_them)
+        self._insert(pa.Table.from_batches(batches), f"unnest(list_where([{numbers}], [{wheres}]))", any_of_them)
 
     def _insert(self, table: pa.Table, rule: str, where: str) -> None:
         columns = ", ".join(map(quoted, self._kept))
-        self._connection.register("batch", table)
+        self._connection.register("batch", pa.Table.from_batches(table.to_batches(max_chunksize=_ROWS_A_THREAD)))
         try:
             self._connection.execute(
-                f"INSERT INTO hit (rule, identity, {columns}) "  # noqa: S608 - ours
-                f"SELECT {rule}, ?, {columns} FROM batch WHERE {where}",
-                [self.identity],
+                f"INSERT INTO hit (rule, identity, {quoted(EVENT_FILE)}, {columns}) "  # noqa: S608 - ours
+                f"SELECT {rule}, ?, ?, {columns} FROM batch WHERE {where}",
+                [*self._log],
             )
         finally:
             self._connection.unregister("batch")
