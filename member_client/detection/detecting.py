@@ -32,6 +32,7 @@ from member_client.detection.spark_engine import SparkEngine
 from member_client.detection.state import State
 from member_client.detection.unreadable import Readability
 from member_client.errors import InvalidInput
+from member_client.garbage import little_collecting
 from sharing_protocol.pattern_logic.catalogue import Category
 from sharing_protocol.pattern_logic.events import parse_time
 
@@ -121,7 +122,7 @@ def detect(
     Raises:
         InvalidInput: a file cannot be read, the target cannot be written, or another run is under way.
     """
-    with opened_state(place.folder, options) as state:
+    with opened_state(place.folder, options) as state, little_collecting():
         for name, draft, target, summary in state.unfinished():
             if draft.exists():
                 draft.replace(target)

@@ -1,7 +1,8 @@
 """The rules of all patterns over batches of requests, into one table of hits, on DuckDB.
 
-A rule that cannot match without some literal is asked only about rows that have it (`text_scan`); the others are asked
-about every row, all of them in one scan. The condition is the compiled SQL in either case, so the hits are the same.
+A rule that cannot match without some literal is asked only about rows that have it (`text_scan`), of several literals
+the one that the fewest of the first rows have. The others are asked about every row, all of them in one scan. The
+condition is the compiled SQL in either case, so the hits are the same.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import pyarrow.compute as pc
 from member_client.detection.canonical import EVENT_FILE, EVENT_ID, EVENT_LINE, request_fields
 from member_client.detection.findings import WHOSE
 from member_client.detection.in_force import RunnablePattern
-from member_client.detection.literals import required
+from member_client.detection.literals import all_required
 from member_client.detection.parquet_rows import quoted
-from member_client.detection.text_scan import Numbers, TextScan
+from member_client.detection.text_scan import ENOUGH_ROWS, Numbers, TextScan, rarest
 from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
 from sharing_protocol.pattern_logic.conditions import Condition, fields_of
@@ -32,6 +33,7 @@ _COPIED_BYTES = 64 * 1024 * 1024
 _WAITING_BYTES = 128 * 1024 * 1024
 _RULES_A_QUERY = 250
 _ROWS_A_THREAD = 32_768
+_ROWS_TO_CHOOSE_BY = 2 * ENOUGH_ROWS
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ class Hits:
         self._connection = connection
         self._rules = {rule.number: rule for rule in rules}
         self._kept = [EVENT_ID, EVENT_LINE, *(entry.name for entry in kept)]
-        self._needed = {rule.number: need for rule in rules if (need := required(rule.condition)) is not None}
+        choices = {rule.number: all_required(rule.condition) for rule in rules}
+        self._needed = {number: max(needs, key=lambda one: one.worth) for number, needs in choices.items() if needs}
+        self._choices = {number: needs for number, needs in choices.items() if len(needs) > 1}
         self._log = ("", "")
         self._whole: list[pa.RecordBatch] = []
         self._candidates: list[pa.RecordBatch] = []
@@ -127,6 +131,11 @@ class Hits:
         if log != self._log:
             self.flush()
             self._log = log
+        if self._choices and batch.num_rows >= ENOUGH_ROWS:
+            self.flush()
+            self._needed |= rarest(self._choices, batch.slice(0, _ROWS_TO_CHOOSE_BY))
+            self._choices = {}
+            self._divide()
         if self._everywhere:
             self._whole.append(batch.select(self._columns_everywhere))
             self._whole_bytes += batch.nbytes  # a column may keep in memory all that was read with it
@@ -146,6 +155,7 @@ class Hits:
                 first = last
         if common := self._scan.too_common() & self._needed.keys():
             self._needed = {number: need for number, need in self._needed.items() if number not in common}
+            self._choices = {}
             self.flush()
             self._divide()
 

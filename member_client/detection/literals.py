@@ -45,16 +45,23 @@ class Required:
 
 def required(condition: Condition) -> Required | None:
     """The most telling literals that the condition needs, None if it needs none."""
+    return max(all_required(condition), key=lambda found: found.worth, default=None)
+
+
+def all_required(condition: Condition) -> list[Required]:
+    """Everything that is known of what the condition needs: each by itself leaves no match out."""
     if isinstance(condition, All):
-        known = [found for part in condition.parts if (found := required(part)) is not None]
-        return max(known, key=lambda found: found.worth, default=None)
+        return list(dict.fromkeys(found for part in condition.parts for found in all_required(part)))
     if isinstance(condition, Either):
-        return _any_of([required(part) for part in condition.parts])
+        found = _any_of([required(part) for part in condition.parts])
+        return [] if found is None else [found]
     if isinstance(condition, TextTest):
-        return _required(condition.field, {max(_parts(condition), key=len, default="")})
+        each = [_required(condition.field, {part}) for part in _parts(condition)]
+        return [found for found in each if found is not None]
     if isinstance(condition, RegexTest):
-        return _required(condition.field, needed_by_expression(condition.expression))
-    return None
+        found = _required(condition.field, needed_by_expression(condition.expression))
+        return [] if found is None else [found]
+    return []
 
 
 def needed_by_expression(expression: str) -> frozenset[str]:

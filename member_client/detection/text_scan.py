@@ -12,7 +12,7 @@ once; work and memory are bounded by the size of the texts, whatever stands in t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -26,7 +26,8 @@ from member_client.detection.literals import FOLDED_TO_ASCII, Required
 
 COMMON_SHARE = 0.1
 """Of the rows: a literal that more of them have tells nothing, and its rules are better asked everywhere."""
-_ENOUGH_ROWS = 10_000
+ENOUGH_ROWS = 10_000
+"""To tell by them which literals are common."""
 _MOST_FOUND = 1_000_000
 """Literals found in one pass over many texts; if there are more, each text is scanned by itself."""
 _MOST_IN_ONE = 1_000
@@ -75,6 +76,17 @@ class TextScan:
     def too_common(self) -> frozenset[int]:
         """Rules whose literals most rows seen so far had."""
         return frozenset().union(*(column.too_common() for column in self._columns.values()))
+
+
+def rarest(choices: Mapping[int, Sequence[Required]], batch: pa.RecordBatch) -> dict[int, Required]:
+    """Of all that each rule needs, what the fewest rows of a batch have; of those, what tells most by itself."""
+    numbered = [(rule, one) for rule, needs in choices.items() for one in needs]
+    had = np.zeros(len(numbered), dtype=np.int64)
+    for _, which in TextScan({number: one for number, (_, one) in enumerate(numbered)}).parts(batch):
+        had += np.bincount(which, minlength=len(numbered))
+    # the last one of a rule stays
+    by_worth = sorted(range(len(numbered)), key=lambda number: (-had[number], numbered[number][1].worth))
+    return dict(numbered[number] for number in by_worth)
 
 
 def _joined(arrays: list[Numbers]) -> Numbers:
@@ -194,7 +206,7 @@ class _Column:
         return _joined(rows), _joined(which)
 
     def too_common(self) -> frozenset[int]:
-        if self._rows < _ENOUGH_ROWS:
+        if self._rows < ENOUGH_ROWS:
             return frozenset()
         common = np.flatnonzero(self._found[: self._first_odd] > COMMON_SHARE * self._rows)
         return frozenset(int(rule) for literal in common for rule in self._rules[literal])

@@ -6,7 +6,6 @@ holds, holds wherever the key is registered.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from member_client.garbage import little_collecting
 from member_client.sync.batches import Stretch, ahead
 from member_client.sync.examiner import Examiner, ExaminerGone, Finding, PlainRecord, is_worthwhile
 from sharing_protocol import envelope as envelopes
@@ -30,7 +30,6 @@ Keys = Mapping[str, RegisteredKey]
 STRETCHES_BEGUN_AHEAD = 8
 _ENTRIES_A_TASK = 64
 _TURN_SECONDS = 0.0003
-_COLLECTED_AFTER = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def examination(entries: int) -> Iterator[Examination]:
             with suppress(ExaminerGone):
                 examiner = stack.enter_context(closing(Examiner()))
                 stack.enter_context(_short_turns())
-                stack.enter_context(_little_collecting())
+                stack.enter_context(little_collecting())
         yield Examination(verifiers, examiner)
 
 
@@ -145,22 +144,6 @@ def _short_turns() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-@contextmanager
-def _little_collecting() -> Iterator[None]:
-    """Look for cycles among what is new, and not often: a batch has thousands of tuples and none, and none is in it.
-
-    What the process held before is let be for so long; to go through it again and again took a fifth of its time.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def opened(entry: bytes) -> Opened:

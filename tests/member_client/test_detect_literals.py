@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from member_client.detection.literals import FOLDED_TO_ASCII, needed_by_expression, required
+from member_client.detection.literals import FOLDED_TO_ASCII, all_required, needed_by_expression, required
 from sharing_protocol.pattern_logic import LogicError, compile_logic
 from sharing_protocol.pattern_logic.regexes import BadRegex, compile_regex
 from tests.pattern_logic.documents import rule
@@ -91,7 +91,7 @@ VALUES = st.one_of(
     st.sampled_from(["s0 and s1", "s0 or s1", "s0 and not s1", "(s0 or s1) and s2", "1 of s*"]),
     st.lists(st.text("abSskK é中\u017f", max_size=12), min_size=1, max_size=10),
 )
-def test_whatever_a_rule_matches_has_one_of_its_literals(
+def test_whatever_a_rule_matches_has_one_of_all_its_literals(
     selections: list[dict[str, Any]], condition: str, texts: list[str]
 ) -> None:
     try:
@@ -100,9 +100,10 @@ def test_whatever_a_rule_matches_has_one_of_its_literals(
     except LogicError:
         return
     (compiled,) = logic.rules
-    needed = required(compiled.condition)
+    needed = all_required(compiled.condition)
+    assert required(compiled.condition) in (needed or [None])
     for text in [*texts, *(str(value) for one in selections for value in one.values())]:
         matched = logic.match_event({"prompt.text": text, "prompt.turns": len(text) % 4})
-        if needed is not None and matched and not any(odd in text for odd in FOLDED_TO_ASCII):
+        if matched and not any(odd in text for odd in FOLDED_TO_ASCII):
             folded = text.encode().lower()
-            assert any(literal in folded for literal in needed.literals)
+            assert all(any(literal in folded for literal in one.literals) for one in needed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from member_client.detection import hits
-from member_client.detection.literals import required
-from member_client.detection.text_scan import TextScan
+from member_client.detection.detecting import Options
+from member_client.detection.literals import all_required, required
+from member_client.detection.text_scan import TextScan, rarest
 from sharing_protocol.pattern_logic import compile_logic
 from tests.member_client.detection_runs import pattern, run, write_json_lines
 from tests.pattern_logic.documents import rule
@@ -63,6 +65,49 @@ def test_a_text_of_very_many_different_literals_is_a_candidate_of_every_rule() -
 
 def test_literals_of_a_rule_that_have_another_in_them_are_not_looked_for() -> None:
     assert candidates(scan_for(["aaa", "baaac"], "baaac"), "baaac", "aaa", "baac") == {(0, 0), (0, 1), (1, 0)}
+
+
+def test_of_all_that_a_rule_needs_the_rarest_is_looked_for() -> None:
+    documents = [
+        rule(s={"prompt.text|contains|all": ["frequent", "rare", "some"]}),
+        rule(s={"prompt.text|contains|all": ["frequent", "unseen"], "account.id|contains": "nobody's"}),
+        rule(s={"prompt.text|contains": ["frequent", "rare"]}, t={"prompt.text|re": "so(me|on)"}, condition="s and t"),
+    ]
+    choices = {n: all_required(compile_logic([one]).rules[0].condition) for n, one in enumerate(documents)}
+    texts = ["frequent some", "some frequent", "Frequent", "rare soon", "frequent some rare", None]
+    batch = pa.RecordBatch.from_pydict({"prompt.text": pa.array(texts), "account.id": pa.array(["abc"] * 6)})
+    chosen = {number: (one.field, one.literals) for number, one in rarest(choices, batch).items()}
+    assert chosen == {
+        0: ("prompt.text", {b"rare"}),
+        1: ("account.id", {b"nobody's"}),  # nobody has that or "unseen": the longer one
+        2: ("prompt.text", {b"some", b"soon"}),
+    }
+
+
+def test_what_is_looked_for_makes_no_difference_to_what_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the first rows mislead: only the others have "often", all of them."""
+    monkeypatch.setattr(hits, "ENOUGH_ROWS", 4)
+    monkeypatch.setattr(hits, "_ROWS_TO_CHOOSE_BY", 4)
+    monkeypatch.setattr(hits, "_WAITING_BYTES", 1_000)
+    texts = ["common thing"] * 4 + [f"often {'thing' if n % 3 else ''} {'common' if n % 2 else ''}" for n in range(60)]
+    rows = [{"prompt.text": text, "prompt.turns": n % 5} for n, text in enumerate(texts)]
+    logs = [write_json_lines(tmp_path / f"{name}.jsonl", rows) for name in ("one", "same beginning")]
+    wanted = [
+        pattern("1", rule(s={"prompt.text|contains|all": ["common", "often", "thing"]})),
+        pattern("2", rule(s={"prompt.text|contains|all": ["common", "often"], "prompt.turns|gte": 3})),
+        pattern("3", rule(s={"prompt.turns": 4})),
+    ]
+    found = matches_by_file(run(tmp_path / "runs", wanted, *logs).found)
+    options = Options(reference=True)
+    assert found == matches_by_file(run(tmp_path / "reference", wanted, *logs, options=options).found)
+    assert len(found) == 2 * (20 + 12 + 12)
+
+
+def matches_by_file(found: Sequence[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    """File, line and pattern of each."""
+    return sorted((Path(one["file"]).name, one["line"], one["entry"]) for one in found)
 
 
 def test_a_long_prompt_with_a_letter_that_folds_into_ascii_is_not_copied_for_every_rule(tmp_path: Path) -> None:
