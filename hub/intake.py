@@ -10,6 +10,7 @@ all members go at a time, and what is left of threads and of the sequencer's que
 
 import asyncio
 import functools
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -308,6 +309,9 @@ def _is_shed(outcome: Outcome) -> bool:
 def _load_checks() -> None:
     find_personal_data("nothing", "body")
     compile_logic([_ANY_RULE])
+    # What is loaded by now stays: the garbage collector need not go through it again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def open_envelope(body: bytes, signer: str, membership: Membership) -> Submission:

@@ -68,15 +68,38 @@ def find_personal_data(value: Json, path: str = "") -> list[Finding]:
         value: any JSON value.
         path: what the findings' paths start with.
     """
-    # Full-width digits and letters are digits and letters.
-    strings = [(where, unicodedata.normalize("NFKC", text)) for where, text in _strings(value, path)]
     # An expression looks no further than a word's border around its match, so what it finds in a string it also finds
     # in all of them together: most find nothing there, and need not be asked about each string.
-    together = "\n".join(text for _, text in strings)
+    together = _plain("\n".join(_texts(value, [])))
     looks = [look for look in _looks() if look[3] in together and look[1].search(together)]
+    if not looks:
+        return []
     return [
-        Finding(where, kind, _mask(found), _MEND[kind]) for where, text in strings for kind, found in _find(text, looks)
+        Finding(where, kind, _mask(found), _MEND[kind])
+        for where, text in _strings(value, path)
+        for kind, found in _find(_plain(text), looks)
     ]
+
+
+def _plain(text: str) -> str:
+    """Full-width digits and letters are digits and letters; nothing joins a line's end."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+def _texts(value: Json, found: list[str]) -> list[str]:
+    """What `_strings` gives, without the places, added to what was found: many times faster."""
+    if isinstance(value, str):
+        found.append(value)
+    elif isinstance(value, dict):
+        found += value
+        for member in value.values():
+            _texts(member, found)
+    elif isinstance(value, list):
+        for item in value:
+            _texts(item, found)
+    elif _is_long(value):
+        found.append(str(value))
+    return found
 
 
 def _strings(value: Json, path: str) -> Iterator[tuple[str, str]]:
@@ -90,8 +113,13 @@ def _strings(value: Json, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for position, item in enumerate(value):
             yield from _strings(item, f"{path}[{position}]")
-    elif isinstance(value, int) and not isinstance(value, bool) and value > 10**14:
-        yield path, str(value)  # long enough for a card number that was written as a number
+    elif _is_long(value):
+        yield path, str(value)
+
+
+def _is_long(value: Json) -> bool:
+    """Whether it is long enough for a card number that was written as a number."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 10**14
 
 
 def _mask(text: str) -> str:

@@ -3,8 +3,11 @@
 from typing import Any
 
 import psycopg
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -48,7 +51,7 @@ def parse_url(url: str) -> URL:
 
 def make_engine(url: str, *, size: int) -> AsyncEngine:
     """An engine for the server's event loop, with at most `size` connections."""
-    return create_async_engine(
+    engine = create_async_engine(
         parse_url(url),
         pool_size=size,
         max_overflow=0,
@@ -57,6 +60,13 @@ def make_engine(url: str, *, size: int) -> AsyncEngine:
         hide_parameters=True,  # errors are logged, and what members send has no place in a log
         connect_args=_connect_arguments(),
     )
+    listen(engine.sync_engine, "connect", _send_lists_as_they_are)
+    return engine
+
+
+def _send_lists_as_they_are(connection: DBAPIConnection, _: object) -> None:
+    # Written as text, a list of entries is twice as long, and each is searched for what to escape.
+    connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 def make_command_engine(url: str, *, statement_timeout: str = "30s") -> Engine:

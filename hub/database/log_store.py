@@ -1,11 +1,10 @@
 """Reading and extending the stored log. The caller opens the transaction and commits it."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, cast
 
+import orjson
 import psycopg
 from sqlalchemy import bindparam, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -302,8 +301,8 @@ async def append(
             "levels": [level for level, _ in changed_tiles],
             "places": [index for _, index in changed_tiles],
             "hashes": [b"".join(hashes) for hashes in changed_tiles.values()],
-            "records": json.dumps(record_rows, default=_as_postgres),
-            "heads": json.dumps(head_rows, default=_as_postgres),
+            "records": orjson.dumps(record_rows, default=_as_postgres).decode(),
+            "heads": orjson.dumps(head_rows, default=_as_postgres).decode(),
         },
     )
     if withdrawals:
@@ -340,6 +339,4 @@ def _as_postgres(value: object) -> str:
     """What JSON has no type for, as Postgres reads it from a string."""
     if isinstance(value, bytes):
         return f"\\x{value.hex()}"
-    if isinstance(value, datetime):
-        return value.isoformat()
     raise TypeError(f"no column takes a {type(value).__name__}")

@@ -33,32 +33,33 @@ def durable_submissions(place: Place, sizes: Sizes) -> list[Figure]:
     """Patterns that many clients submit at once, beside as many clients that commit the same bytes, a row each.
 
     To one hub process, and to two on the same log, as an operator runs them on two cores; half of the clients each.
-    Then all send theirs to one hub, many a request: each with its own signature, receipt and durable entry.
+    One by one, and many a request: each with its own signature, receipt and durable entry.
     """
     with psycopg.connect(place.postgres) as connection:
         connection.execute("CREATE TABLE bare_rows (id bigint GENERATED ALWAYS AS IDENTITY, entry bytea)")
     with place.another_hub() as second:
         pairs: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
-        bulk: list[tuple[float, float]] = []
+        bulk: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
         for sample in range(sizes.samples):
             for count, urls in ((1, [place.hub.url]), (2, [place.hub.url, second.url])):
-                pair = _submit_and_commit(place, urls, sizes, f"Submission {sample} of {count}")
-                progress(f"  {count} hub: {pair[0]:,.0f} submissions/s, {pair[1]:,.0f} bare commits/s")
-                pairs[count].append(pair)
-            bulk.append(_submit_bulk_and_commit(place, sizes, f"Bulk {sample}"))
-            progress(
-                f"  1 hub, {TOGETHER} a request: {bulk[-1][0]:,.0f} submissions/s, {bulk[-1][1]:,.0f} bare commits/s"
-            )
+                for many, measured in ((False, pairs), (True, bulk)):
+                    submit = _submit_bulk_and_commit if many else _submit_and_commit
+                    pair = submit(place, urls, sizes, f"Submission {sample} of {count}{' bulk' * many}")
+                    measured[count].append(pair)
+                    progress(
+                        f"  {count} hub, {TOGETHER if many else 1} a request: {pair[0]:,.0f} submissions/s, "
+                        f"{pair[1]:,.0f} bare commits/s"
+                    )
     against = f"one INSERT and COMMIT a row, {sizes.clients} clients, same Postgres"
+    many_a_request = f"up to {TOGETHER} patterns a request"
     return [
         compared("durable_submissions", "records/s", pairs[2], f"two hubs; {against}", DURABLE_RATIO),
         compared("durable_submissions_1", "records/s", pairs[1], f"one hub; {against}", DURABLE_RATIO),
         compared(
-            "durable_submissions_bulk",
-            "records/s",
-            bulk,
-            f"one hub, up to {TOGETHER} patterns a request; {against}",
-            DURABLE_RATIO,
+            "durable_submissions_bulk", "records/s", bulk[2], f"two hubs, {many_a_request}; {against}", DURABLE_RATIO
+        ),
+        compared(
+            "durable_submissions_bulk_1", "records/s", bulk[1], f"one hub, {many_a_request}; {against}", DURABLE_RATIO
         ),
     ]
 
@@ -74,15 +75,16 @@ def _submit_and_commit(place: Place, urls: Sequence[str], sizes: Sizes, title: s
     return len(entries) / at_once(workers), _bare_commits(place, entries, sizes)
 
 
-def _submit_bulk_and_commit(place: Place, sizes: Sizes, title: str) -> tuple[float, float]:
+def _submit_bulk_and_commit(place: Place, urls: Sequence[str], sizes: Sizes, title: str) -> tuple[float, float]:
     """Submissions a second that come many a request, and bare commits a second."""
     signer = key(place.lab.analyst)
     entries = [made.encode() for made in place.patterns(LONGER * sizes.submissions, title)]
     workers = []
-    for share in _shares(entries, sizes.clients):
+    for number, share in enumerate(_shares(entries, sizes.clients)):
+        url = urls[number % len(urls)]
         loads = [share[start : start + TOGETHER] for start in range(0, len(share), TOGETHER)]
-        requests = [bulk_submission(place.hub.url, load, signer) for load in loads]
-        workers.append(_submit_all(place.hub.url, requests, Connection.submit_all))
+        requests = [bulk_submission(url, load, signer) for load in loads]
+        workers.append(_submit_all(url, requests, Connection.submit_all))
     return len(entries) / at_once(workers), _bare_commits(place, entries[: sizes.submissions], sizes)
 
 
