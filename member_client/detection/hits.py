@@ -21,7 +21,7 @@ from member_client.detection.findings import WHOSE
 from member_client.detection.in_force import RunnablePattern
 from member_client.detection.literals import all_required
 from member_client.detection.parquet_rows import quoted
-from member_client.detection.text_scan import ENOUGH_ROWS, Numbers, TextScan, rarest
+from member_client.detection.text_scan import Numbers, TextScan, rarest
 from sharing_protocol.pattern_logic import Logic
 from sharing_protocol.pattern_logic.catalogue import NUMERIC, Category, Field, fields_in
 from sharing_protocol.pattern_logic.conditions import Condition, fields_of
@@ -33,7 +33,7 @@ _COPIED_BYTES = 64 * 1024 * 1024
 _WAITING_BYTES = 128 * 1024 * 1024
 _RULES_A_QUERY = 250
 _ROWS_A_THREAD = 32_768
-_ROWS_TO_CHOOSE_BY = 2 * ENOUGH_ROWS
+_FEWEST_TO_CHOOSE_BY, _MOST_TO_CHOOSE_BY = 1_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ class Hits:
         if log != self._log:
             self.flush()
             self._log = log
-        if self._choices and batch.num_rows >= ENOUGH_ROWS:
+        if self._choices and batch.num_rows >= _FEWEST_TO_CHOOSE_BY:
             self.flush()
-            self._needed |= rarest(self._choices, batch.slice(0, _ROWS_TO_CHOOSE_BY))
+            self._needed |= rarest(self._choices, batch.slice(0, _MOST_TO_CHOOSE_BY))
             self._choices = {}
             self._divide()
         if self._everywhere:

@@ -26,7 +26,7 @@ from member_client.detection.literals import FOLDED_TO_ASCII, Required
 
 COMMON_SHARE = 0.1
 """Of the rows: a literal that more of them have tells nothing, and its rules are better asked everywhere."""
-ENOUGH_ROWS = 10_000
+_ENOUGH_ROWS = 10_000
 """To tell by them which literals are common."""
 _MOST_FOUND = 1_000_000
 """Literals found in one pass over many texts; if there are more, each text is scanned by itself."""
@@ -206,7 +206,7 @@ class _Column:
         return _joined(rows), _joined(which)
 
     def too_common(self) -> frozenset[int]:
-        if self._rows < ENOUGH_ROWS:
+        if self._rows < _ENOUGH_ROWS:
             return frozenset()
         common = np.flatnonzero(self._found[: self._first_odd] > COMMON_SHARE * self._rows)
         return frozenset(int(rule) for literal in common for rule in self._rules[literal])

@@ -88,8 +88,8 @@ def test_what_is_looked_for_makes_no_difference_to_what_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the first rows mislead: only the others have "often", all of them."""
-    monkeypatch.setattr(hits, "ENOUGH_ROWS", 4)
-    monkeypatch.setattr(hits, "_ROWS_TO_CHOOSE_BY", 4)
+    monkeypatch.setattr(hits, "_FEWEST_TO_CHOOSE_BY", 4)
+    monkeypatch.setattr(hits, "_MOST_TO_CHOOSE_BY", 4)
     monkeypatch.setattr(hits, "_WAITING_BYTES", 1_000)
     texts = ["common thing"] * 4 + [f"often {'thing' if n % 3 else ''} {'common' if n % 2 else ''}" for n in range(60)]
     rows = [{"prompt.text": text, "prompt.turns": n % 5} for n, text in enumerate(texts)]
