@@ -129,6 +129,13 @@ def resume(
         bool,
         typer.Option("--confirm", help="Let the log go on: every member that can be reached has shown what it knows."),
     ] = False,
+    despite_unknown_keys: Annotated[
+        bool,
+        typer.Option(
+            "--despite-unknown-keys",
+            help="With --confirm: the admins say that what unknown keys signed is no checkpoint of this log.",
+        ),
+    ] = False,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -143,9 +150,9 @@ def resume(
             say("Once every member that can be reached has shown what it knows, and nothing is ahead: --confirm.")
         if not confirm or standing.halt is None:
             return
-        refuse_if_behind(standing)
+        refuse_if_behind(standing, despite_unknown=despite_unknown_keys)
         _check(url)
-        _run(url, lambda engine: _resume(engine, keys, home))
+        _run(url, lambda engine: _resume(engine, keys, home, despite_unknown=despite_unknown_keys))
     if not as_json:
         say("The log goes on.")
 
@@ -159,7 +166,10 @@ def _show(standing: Standing, as_json: bool) -> None:
         return
     say(f"the log has {standing.size} entries; it is {f'halted: {halt.reason}' if halt else 'not halted'}")
     for claim in standing.claims:
-        say(f"  {claim.size:>10}  {'ok    ' if claim.holds else 'AHEAD '}  {claim.who}")
+        if claim.unknown_key:
+            say(f"  {claim.size:>10}  UNKNOWN {claim.who}: signed by {claim.unknown_key}, a key that is not here")
+        else:
+            say(f"  {claim.size:>10}  {'ok     ' if claim.holds else 'AHEAD  '} {claim.who}")
 
 
 def _check(url: str) -> None:
@@ -179,9 +189,9 @@ async def _examine(engine: AsyncEngine, keys: LogKeys, home: Path) -> Standing:
         return await examine(connection, keys, home)
 
 
-async def _resume(engine: AsyncEngine, keys: LogKeys, home: Path) -> Standing:
+async def _resume(engine: AsyncEngine, keys: LogKeys, home: Path, *, despite_unknown: bool) -> Standing:
     async with engine.connect() as connection:
-        return await lift_halt(connection, keys, home)
+        return await lift_halt(connection, keys, home, despite_unknown=despite_unknown)
 
 
 def _run(url: str, work: Callable[[AsyncEngine], Coroutine[Any, Any, T]]) -> T:

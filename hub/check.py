@@ -23,6 +23,7 @@ from hub.check_unlogged import (
     compare_long_report,
     compare_proposals,
     compare_report,
+    compare_unproven,
     compare_usage,
     open_note,
 )
@@ -254,6 +255,7 @@ class Check:
                     yield from compare_report(replay, report, EMPTY_ROOT)
                 else:
                     yield from compare_long_report(replay, report, extent.size)
+        yield from compare_unproven(self.connection)
         yield from compare_cosignatures(self.connection, replay)
         yield from compare_proposals(self.connection, replay, extent.size)
         if not self._unread:

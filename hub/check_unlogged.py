@@ -78,6 +78,19 @@ def compare_long_report(replay: Replay, report: StoredReport, size: int) -> Iter
     yield from wrong
 
 
+def compare_unproven(connection: Connection) -> Iterator[Difference]:
+    """What members have shown a halted hub, and no key of the log has signed: the note is as long as the row says."""
+    for report in audit.read_unproven(connection):
+        try:
+            shown = checkpoints.parse_text(notes.parse(report.note.encode()).text)
+        except ProtocolError as error:
+            yield Difference("unproven_checkpoints", report.reporter, f"the note is refused: {error.detail}")
+            continue
+        if shown.size != report.tree_size:
+            what = f"tree_size is {report.tree_size}, the note says {shown.size}"
+            yield Difference("unproven_checkpoints", report.reporter, what)
+
+
 def compare_cosignatures(connection: Connection, replay: Replay) -> Iterator[Difference]:
     """What witnesses have cosigned are checkpoints of this log, and the cosignatures hold."""
     for stored in audit.read_cosignatures(connection):

@@ -100,6 +100,23 @@ class LogKeys:
         ours = [line for line in note.signatures if (line.name, line.key_id) == (verifier.name, verifier.key_id)]
         return checkpoint, str(notes.Note(note.text, tuple(ours[:1])))
 
+    def unproven_checkpoint(self, logs: LogHistory | None, data: bytes) -> tuple[Checkpoint, str] | None:
+        """A checkpoint that `own_checkpoint` refuses as foreign, if it is said to be signed by a key of this log's name
+        of which neither we nor the log know, and its note with that line alone; else None.
+
+        Raises:
+            Malformed: it is no checkpoint.
+        """
+        note = notes.parse(data)
+        checkpoint = checkpoints.parse_text(note.text)
+        terms = logs.terms if logs is not None else ()
+        known = {notes.VerifierKey.parse(term.log.log_key).key_id for term in terms}
+        known |= {pair.log_verifier.key_id for pair in self._pairs.values()}
+        named = [line for line in note.signatures if line.name == self.origin and line.key_id not in known]
+        if checkpoint.origin != self.origin or not named:
+            return None
+        return checkpoint, str(notes.Note(note.text, tuple(named[:1])))
+
     def _verifiers(self, logs: LogHistory | None, size: int) -> list[notes.VerifierKey]:
         self._look()
         if logs is None:

@@ -12,8 +12,9 @@ from hub.directory import Directory
 from hub.errors import HubError, LogDamaged
 from hub.log_keys import LogKeys, history_of
 from hub.rollback import extends
+from sharing_protocol import notes
 from sharing_protocol.checkpoints import Checkpoint
-from sharing_protocol.errors import ProtocolError
+from sharing_protocol.errors import ProtocolError, Refused
 from sharing_protocol.membership import Membership
 from sharing_protocol.merkle import EMPTY_ROOT
 
@@ -25,11 +26,13 @@ class Claim:
     Attributes:
         who: a lab's or an admin's name, or where the checkpoint was found.
         holds: whether the log extends it.
+        unknown_key: name and id of the key that it is said to be signed by, "" if that is one of the log's.
     """
 
     who: str
     size: int
     holds: bool
+    unknown_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,12 @@ class Standing:
     @property
     def unmet(self) -> list[Claim]:
         """What stands against going on."""
-        return [claim for claim in self.claims if not claim.holds]
+        return [claim for claim in self.claims if not claim.holds and not claim.unknown_key]
+
+    @property
+    def unproven(self) -> list[Claim]:
+        """What would, if keys that are not here are the log's."""
+        return [claim for claim in self.claims if claim.unknown_key]
 
 
 async def examine(connection: AsyncConnection, keys: LogKeys, home: Path) -> Standing:
@@ -71,8 +79,20 @@ async def examine(connection: AsyncConnection, keys: LogKeys, home: Path) -> Sta
         known.append(("what halted the log", keys.own_checkpoint(logs, halt.note.encode())[0]))
     for report in await halt_store.read_reports(connection):
         known.append((_name(report.reporter, membership), keys.own_checkpoint(logs, report.note.encode())[0]))
+    unproven: list[Claim] = []
+    for report in await halt_store.read_unproven(connection):
+        who, note = _name(report.reporter, membership), report.note.encode()
+        try:
+            known.append((who, keys.own_checkpoint(logs, note)[0]))  # its keys have been brought meanwhile
+        except Refused:
+            unproven.append(Claim(who, report.size, False, _signer_of(note)))
     claims = [Claim(who, shown.size, await extends(connection, found, shown)) for who, shown in known]
-    return Standing(found.size, halt, claims)
+    return Standing(found.size, halt, claims + unproven)
+
+
+def _signer_of(note: bytes) -> str:
+    (line,) = notes.parse(note).signatures
+    return f"{line.name}+{line.key_id.hex()}"
 
 
 def _name(reporter: str, membership: Membership) -> str:
@@ -80,30 +100,37 @@ def _name(reporter: str, membership: Membership) -> str:
     return f"{name}, an admin" if reporter in membership.keys else name
 
 
-async def resume(connection: AsyncConnection, keys: LogKeys, home: Path) -> Standing:
+async def resume(connection: AsyncConnection, keys: LogKeys, home: Path, *, despite_unknown: bool = False) -> Standing:
     """Lift the halt, if nothing stands against it; the caller has checked the log as a whole.
 
+    Args:
+        despite_unknown: whether the operator takes what is unproven for no checkpoints of this log.
+
     Raises:
-        HubError: `log_behind`: something was published that the log does not extend.
+        HubError: `log_behind`, `unknown_log_key`: something was published, or may be, that the log does not extend.
     """
     await log_store.lock_log(connection)
     standing = await examine(connection, keys, home)
-    refuse_if_behind(standing)
+    refuse_if_behind(standing, despite_unknown=despite_unknown)
     await halt_store.lift_halt(connection)
     await connection.commit()
     return standing
 
 
-def refuse_if_behind(standing: Standing) -> None:
-    """See that nothing stands against going on.
-
-    Raises:
-        HubError: `log_behind`: something was published that the log does not extend.
-    """
+def refuse_if_behind(standing: Standing, *, despite_unknown: bool = False) -> None:
+    """See that nothing stands against going on; arguments and errors as for `resume`."""
     if standing.unmet:
         first = max(standing.unmet, key=lambda claim: claim.size)
         raise HubError(
             "log_behind",
             f"the log has {standing.size} entries and does not extend the {first.size} of which {first.who} has a "
             "signed checkpoint: get a `stillwatch log export` from a member and run `stillwatch-hub recover`",
+        )
+    if standing.unproven and not despite_unknown:
+        first = max(standing.unproven, key=lambda claim: claim.size)
+        raise HubError(
+            "unknown_log_key",
+            f"{first.who} shows a checkpoint of {first.size} entries by {first.unknown_key}, which is no key of this "
+            "home: if the log's keys were exchanged after the backup, copy keys/ of a home that has them, and ask "
+            "again; if the admins say that they were not, --despite-unknown-keys",
         )

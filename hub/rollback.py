@@ -30,7 +30,8 @@ from hub.identity import IdentityError
 from hub.log_keys import LogKeys, history_of
 from hub.proofs import TileHashes, tiles_for_consistency
 from sharing_protocol.checkpoints import Checkpoint
-from sharing_protocol.errors import ProtocolError
+from sharing_protocol.errors import ProtocolError, Refused
+from sharing_protocol.log_keys import LogHistory
 from sharing_protocol.merkle import EMPTY_ROOT, consistency_proof, verify_consistency
 from sharing_protocol.wire import CheckpointComparison
 
@@ -122,7 +123,11 @@ class RollBackGuard:
         """
         async with self._engine.connect() as connection:
             logs = history_of(await self._directory.current(connection))
-            shown, note = self._keys.own_checkpoint(logs, body)
+            try:
+                shown, note = self._keys.own_checkpoint(logs, body)
+            except Refused:
+                await self._keep_unproven(connection, logs, reporter, body)
+                raise
             newest = await log_store.read_checkpoint(connection)
             found, _ = self._open(newest[1] if newest is not None else None)
             holds = await extends(connection, found, shown)
@@ -134,6 +139,18 @@ class RollBackGuard:
                 with contextlib.suppress(LogHalted):
                     await self._halt(connection, found, shown, note)
         return CheckpointComparison(tree_size=found.size, extends=holds)
+
+    async def _keep_unproven(
+        self, connection: AsyncConnection, logs: LogHistory | None, reporter: str, body: bytes
+    ) -> None:
+        """Keep for the operator what nobody here can verify, while the log is halted.
+
+        A backup of before an exchange of the log's keys knows nothing of it, nor does a home of that time.
+        """
+        shown = self._keys.unproven_checkpoint(logs, body)
+        if shown is not None and await halt_store.read_halt(connection) is not None:
+            await halt_store.put_unproven(connection, reporter, shown[0].size, shown[1])
+            await connection.commit()
 
     async def read_halt(self) -> Halt | None:
         """The halt in force, None for a log in order."""

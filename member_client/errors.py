@@ -42,6 +42,14 @@ class InvalidInput(ClientError):
     code = "invalid_input"
 
 
+_HINTS = {
+    "stale_request": "set this machine's clock (NTP)",
+    "unknown_key": "a lab that is not admitted yet sends its request to the forum's admins; `stillwatch status` shows "
+    "which keys are registered",
+}
+"""By the code of the hub's problem: what whoever sits at the client can do about it."""
+
+
 class RefusedByHub(ClientError):
     """The hub refused a request.
 
@@ -53,8 +61,7 @@ class RefusedByHub(ClientError):
 
     def __init__(self, problem: Problem) -> None:
         where = f" (at {problem.where})" if problem.where else ""
-        hint = "set this machine's clock (NTP)" if problem.code == "stale_request" else ""
-        super().__init__(f"the hub refused: {problem.detail}{where} [{problem.code}]", hint)
+        super().__init__(f"the hub refused: {problem.detail}{where} [{problem.code}]", _HINTS.get(problem.code, ""))
         self.problem = problem
         self.code = problem.code
 

@@ -24,6 +24,7 @@ from hub.database.tables import (
     record_heads,
     records,
     tiles,
+    unproven_checkpoints,
 )
 from sharing_protocol.merkle import HASH_BYTES
 
@@ -43,7 +44,7 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """A row of `checkpoint_reports`."""
+    """A row of `checkpoint_reports`, or of `unproven_checkpoints`."""
 
     reporter: str
     tree_size: int
@@ -198,6 +199,13 @@ def read_proposals(connection: Connection) -> Iterator[StoredProposal]:
 def read_reports(connection: Connection) -> list[StoredReport]:
     """All of `checkpoint_reports`: one a member."""
     columns = checkpoint_reports.c
+    query = select(columns.reporter, columns.tree_size, columns.note).order_by(columns.reporter)
+    return [StoredReport(*row) for row in connection.execute(query)]
+
+
+def read_unproven(connection: Connection) -> list[StoredReport]:
+    """All of `unproven_checkpoints`: one a member."""
+    columns = unproven_checkpoints.c
     query = select(columns.reporter, columns.tree_size, columns.note).order_by(columns.reporter)
     return [StoredReport(*row) for row in connection.execute(query)]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Connection, Insert, case, delete, func, select
+from sqlalchemy import Connection, Insert, Table, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub.database.tables import checkpoint_reports, log_halt
+from hub.database.tables import checkpoint_reports, log_halt, unproven_checkpoints
 
 Kind = Literal["restored", "rolled back"]
 
@@ -63,30 +63,41 @@ def halt_restored(connection: Connection, reason: str) -> None:
 async def lift_halt(connection: AsyncConnection) -> None:
     """Let the log go on."""
     await connection.execute(delete(log_halt))
+    await connection.execute(delete(unproven_checkpoints))
 
 
 async def put_report(connection: AsyncConnection, reporter: str, size: int, note: str) -> None:
     """Keep a checkpoint that a member has shown, if it is that member's largest."""
-    statement = upsert(checkpoint_reports).values(reporter=reporter, tree_size=size, note=note)
-    larger = statement.excluded.tree_size >= checkpoint_reports.c.tree_size
-    kept = {
-        name: case((larger, statement.excluded[name]), else_=checkpoint_reports.c[name])
-        for name in ("tree_size", "note")
-    }
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[checkpoint_reports.c.reporter], set_={**kept, "reported_at": func.now()}
-        )
-    )
+    await connection.execute(_putting(checkpoint_reports, reporter, size, note))
+
+
+async def put_unproven(connection: AsyncConnection, reporter: str, size: int, note: str) -> None:
+    """Keep likewise a checkpoint of which it is not known whether the log signed it, for as long as it is halted."""
+    await connection.execute(_putting(unproven_checkpoints, reporter, size, note))
 
 
 async def read_reports(connection: AsyncConnection) -> Sequence[Report]:
     """Every member's largest, the largest of all first."""
-    reports = checkpoint_reports.c
-    query = select(reports.reporter, reports.tree_size, reports.note, reports.reported_at).order_by(
-        reports.tree_size.desc(), reports.reporter
-    )
-    return [Report(*row) for row in await connection.execute(query)]
+    return await _read(connection, checkpoint_reports)
+
+
+async def read_unproven(connection: AsyncConnection) -> Sequence[Report]:
+    """Likewise what `put_unproven` keeps."""
+    return await _read(connection, unproven_checkpoints)
+
+
+async def _read(connection: AsyncConnection, table: Table) -> Sequence[Report]:
+    shown = table.c
+    query = select(shown.reporter, shown.tree_size, shown.note, shown.reported_at)
+    rows = await connection.execute(query.order_by(shown.tree_size.desc(), shown.reporter))
+    return [Report(*row) for row in rows]
+
+
+def _putting(table: Table, reporter: str, size: int, note: str) -> Insert:
+    statement = upsert(table).values(reporter=reporter, tree_size=size, note=note)
+    larger = statement.excluded.tree_size >= table.c.tree_size
+    kept = {name: case((larger, statement.excluded[name]), else_=table.c[name]) for name in ("tree_size", "note")}
+    return statement.on_conflict_do_update(index_elements=[table.c.reporter], set_={**kept, "reported_at": func.now()})
 
 
 def _halting(kind: Kind, reason: str, note: str | None) -> Insert:

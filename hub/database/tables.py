@@ -3,7 +3,7 @@
     log                  log_entries, tiles, checkpoints, log_head
     what the log says    records, record_heads, forum, members, member_keys
     what is not logged   proposals, request_nonces, hub_binding, log_halt, checkpoint_reports, member_usage,
-                         cosignatures
+                         cosignatures, unproven_checkpoints
 
 Hashes are raw bytes. The index is no serial column: a sequence has gaps, and hands out numbers in another order
 than the transactions commit.
@@ -197,6 +197,15 @@ checkpoint_reports = Table(
     Column("reporter", Text, primary_key=True, comment="a member, or an admin's key"),
     Column("tree_size", BigInteger, nullable=False),
     Column("note", Text, nullable=False),
+    Column("reported_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+unproven_checkpoints = Table(
+    "unproven_checkpoints",
+    metadata,
+    Column("reporter", Text, primary_key=True, comment="a member, or an admin's key"),
+    Column("tree_size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False, comment="named as this log, signed by keys that the hub does not know"),
     Column("reported_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 

@@ -159,6 +159,14 @@ UNLOGGED: dict[str, Tampering] = {
         "UPDATE checkpoint_reports SET note = (SELECT note FROM checkpoints WHERE tree_size = 7)",
         ["checkpoint_reports <aurora>: tree_size is 11, the note says 7"],
     ),
+    "unproven_checkpoints: tree_size": (
+        "INSERT INTO unproven_checkpoints SELECT reporter, 300, note FROM checkpoint_reports",
+        ["unproven_checkpoints <aurora>: tree_size is 300, the note says 11"],
+    ),
+    "unproven_checkpoints: note": (
+        "INSERT INTO unproven_checkpoints SELECT reporter, tree_size, 'nothing' FROM checkpoint_reports",
+        ["unproven_checkpoints <aurora>: the note is refused: "],
+    ),
     "cosignatures: tree_size": (
         "UPDATE cosignatures SET tree_size = 7",
         ["cosignatures 7/<witness>: the line is refused: the signature line of <aurora> does not hold"],

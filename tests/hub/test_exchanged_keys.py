@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.cli import commands
-from hub.errors import LogDamaged, LogKeysMissing
+from hub.errors import HubError, LogDamaged, LogKeysMissing
 from hub.identity import HubIdentity, IdentityError, make_further
 from hub.newest_checkpoint import FILE
 from sharing_protocol import notes, wire
@@ -372,6 +372,60 @@ def test_backup_restore_recover_and_resume_across_the_exchange(
     with served(exchanged, database=restored) as box:
         assert served_checkpoint(box).size == 5
         box.publish(exchanged.lab, pattern_body("After the loss"))
+
+
+def test_a_home_without_the_newer_keys_does_not_go_on_unknowing(
+    exchanged: Exchanged, new_database: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Backup and home are of before the exchange: what members show is by keys that nobody here has heard of."""
+    backup, old_home, restored = tmp_path / "backup", tmp_path / "old", new_database()
+    operate("backup", backup, "--database-url", exchanged.early)
+    shutil.copytree(exchanged.home, old_home, ignore=shutil.ignore_patterns("keys", FILE))
+    where = ("--home", old_home, "--database-url", restored)
+    operate("restore", backup, *where)
+    newest = rows(exchanged.database, "SELECT note FROM checkpoints WHERE tree_size = 5")[0][0]
+    stranger = make_identity(tmp_path / "stranger", "other.example/log")
+    foreign = str(stranger.sign(Checkpoint(stranger.origin, 99, bytes(32))))
+    with served(exchanged, home=old_home, database=restored) as box:
+
+        def show(note: str) -> object:
+            return box.post(wire.CHECKPOINT, note.encode(), exchanged.lab.sync).json().get("code")
+
+        assert show(foreign) == "foreign_checkpoint"
+        assert number(restored, "SELECT count(*) FROM unproven_checkpoints") == 0
+        assert show(newest) == "foreign_checkpoint"
+        assert show(rows(exchanged.database, "SELECT note FROM checkpoints WHERE tree_size = 4")[0][0])
+    assert rows(restored, "SELECT tree_size FROM unproven_checkpoints") == [(5,)]
+    signer = f"{exchanged.second.origin}+{exchanged.second.log_verifier.key_id.hex()}"
+
+    def resumed(*options: str) -> str:
+        capsys.readouterr()
+        operate("resume", *options, *where)
+        return capsys.readouterr().out
+
+    assert f"5  UNKNOWN Aurora: signed by {signer}, a key that is not here" in resumed()
+    claims = json.loads(resumed("--json"))["known"]
+    assert claims[-1] == {"who": "Aurora", "size": 5, "holds": False, "unknown_key": signer}
+    with pytest.raises(HubError, match=r"Aurora shows a checkpoint of 5 entries by .* copy keys/") as refused:
+        operate("resume", "--confirm", *where)
+    assert refused.value.code == "unknown_log_key"
+    assert halted(restored) == [("restored",)]
+    assert differences(restored) == []
+    # With the keys it is known for what it is.
+    shutil.copytree(exchanged.home / "keys", old_home / "keys")
+    assert "5  AHEAD   Aurora" in resumed()
+    with pytest.raises(HubError, match="does not extend the 5") as behind:
+        operate("resume", "--confirm", "--despite-unknown-keys", *where)
+    assert behind.value.code == "log_behind"
+    # Without, the operator may take the admins' word that there was no exchange.
+    shutil.rmtree(old_home / "keys")
+    operate("resume", "--confirm", "--despite-unknown-keys", *where)
+    assert halted(restored) == []
+    assert number(restored, "SELECT count(*) FROM unproven_checkpoints") == 0
+    with served(exchanged, home=old_home, database=restored) as box:
+        shown = box.post(wire.CHECKPOINT, newest.encode(), exchanged.lab.sync)
+        assert code_of(shown) == "foreign_checkpoint"
+    assert number(restored, "SELECT count(*) FROM unproven_checkpoints") == 0
 
 
 def test_a_backup_comes_back_although_the_keys_are_lost(
