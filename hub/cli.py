@@ -185,9 +185,19 @@ def next_keys(
 
     Nothing changes until their statement is in the log (`stillwatch forum change-log-keys`).
     """
-    if out is not None and out.exists():
-        raise typer.BadParameter(f"{out} exists already", param_hint="--output")
-    card = make_further(home, origin).card
+    if out is not None:
+        try:
+            out.touch(exist_ok=False)
+        except FileExistsError as error:
+            raise typer.BadParameter(f"{out} exists already", param_hint="--output") from error
+        except OSError as error:
+            raise HubError("card", f"no keys were made, for the card cannot be written: {error}") from error
+    try:
+        card = make_further(home, origin).card
+    except BaseException:
+        if out is not None:
+            out.unlink()
+        raise
     text = json.dumps(card.model_dump(mode="json"), indent=2)
     if out is not None:
         try:

@@ -4,6 +4,7 @@ Whoever asks is a stranger, so the reasons are coarse, and a crowd of them costs
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from hub.database import migrating
 from hub.database.connections import NO_ANSWER
 from hub.directory import Directory
+from hub.errors import LogDamaged
 from hub.following import Following
 from hub.log_keys import LogKeys, history_of
 from hub.rollback import RollBackGuard
@@ -24,6 +26,8 @@ REASONS: Mapping[str, str] = {
     "listener": "entries of other processes are not heard of",
 }
 """Everything that can be the matter, by the name that metrics have for it."""
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 _TIMEOUT_SECONDS = 5.0
@@ -50,6 +54,7 @@ class Readiness:
         self._revision = migrating.newest_revision()
         self._known: frozenset[str] | None = None
         self._looked = 0.0
+        self._lacked_keys = False
         self._looking = asyncio.Lock()
 
     async def missing(self) -> frozenset[str]:
@@ -69,19 +74,34 @@ class Readiness:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 async with self._engine.connect() as connection:
                     revision = await migrating.read_revision(connection)
+                    if revision == self._revision:
+                        # Perhaps nobody else asks: who is not ready is sent no requests.
+                        await self._directory.current(connection)
                 halt = await self._guard.read_halt()
         except (*NO_ANSWER, TimeoutError):
             missing.add("database")
+        except LogDamaged as error:
+            _log.critical("the log cannot be read: %s", error)
+            missing.add("log")
         else:
             if revision != self._revision:
                 missing.add("schema")
             if halt is not None:
                 missing.add("log")
-        logs = history_of(self._directory.membership)
-        if self._sequencer.in_doubt or (logs is not None and self._keys.holding(logs.current) is None):
+        if self._sequencer.in_doubt or self._lacks_keys():
             missing.add("log")
         if not self._sequencer.running:
             missing.add("sequencer")
         if not self._following.listening:
             missing.add("listener")
         return frozenset(missing)
+
+    def _lacks_keys(self) -> bool:
+        logs = history_of(self._directory.membership)
+        lacking = logs is not None and self._keys.holding(logs.current) is None
+        if lacking and not self._lacked_keys:
+            _log.critical("the log's present keys are not in this home: bring keys/ of a home that has them")
+        elif self._lacked_keys and not lacking:
+            _log.warning("the log's present keys are in this home now")
+        self._lacked_keys = lacking
+        return lacking

@@ -74,8 +74,8 @@ def _check_identity(manifest: Manifest, keys: LogKeys) -> None:
             checkpoint, _ = keys.own_checkpoint(None, manifest.checkpoint.encode())
     except ProtocolError as error:
         raise BackupError(
-            f"the backup is not of the log {keys.origin!r} that this home keeps: its checkpoint is not signed by the "
-            "home's log key"
+            f"the backup is not of the log {keys.origin!r} that this home keeps, as far as its keys tell: none of them "
+            "signed its checkpoint. If the log's keys were exchanged, bring keys/ of a home that has them, too"
         ) from error
     if (checkpoint.size, checkpoint.root.hex()) != (manifest.tree_size, manifest.root):
         raise BackupError("the backup is damaged: its checkpoint is not that of its manifest")

@@ -254,6 +254,8 @@ class HubConnection:
 
     def _unreachable(self, error: _Retry) -> HubUnreachable:
         hint = f"it asks to wait {error.after} s" if error.after else "check the address and the network; try again"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            hint = "if it is of an authority of the forum's own, set SSL_CERT_FILE to that authority's certificate"
         return HubUnreachable(f"{self._base_url}: {error}", hint, error.after or 0, error.reason)
 
     def _try(self, method: str, target: str, content: bytes, limit: int, timeout: httpx.Timeout) -> _Answer:

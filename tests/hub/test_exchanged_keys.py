@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hub.cli import commands
@@ -25,7 +26,7 @@ from sharing_protocol.trust import check_receipt, open_checkpoint
 from tests.forum import ForumInABox, Lab, RunningHub, code_of, make_identity, pattern_body, running_hub, signed
 from tests.hub.lone_sequencer import sequence_at_once
 from tests.hub.postgres_proxy import Fault, PostgresProxy
-from tests.hub.stored_log import connect, copied, differences, number, rows
+from tests.hub.stored_log import connect, copied, differences, number, rows, wait_until
 
 CHANGE = 3
 
@@ -442,7 +443,40 @@ def test_a_backup_comes_back_although_the_keys_are_lost(
     assert differences(restored) == []
 
 
+def test_a_process_that_is_only_probed_hears_of_the_exchange(
+    exchanged: Exchanged, new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """A load balancer sends nothing but probes to a process that is not ready."""
+    backup, new, restored = tmp_path / "backup", tmp_path / "new", new_database()
+    operate("backup", backup, "--database-url", exchanged.database)
+    third = make_further(new, exchanged.first.origin)
+    operate("restore", backup, "--home", new, "--database-url", restored)
+    operate("resume", "--confirm", "--home", new, "--database-url", restored)
+    with (
+        served(exchanged, home=new, database=restored) as box,
+        served(exchanged, home=new, database=restored) as probed,
+    ):
+
+        def is_ready() -> bool:
+            return httpx.get(probed.hub.url + wire.READY, timeout=30).status_code == 200
+
+        assert not is_ready()
+        box.exchange_keys(third)
+        wait_until(is_ready, "it does not become ready")
+
+
 # -- the operator's command ----------------------------------------------------------------------------------------
+
+
+def test_where_the_card_cannot_be_written_no_keys_are_made(tmp_path: Path) -> None:
+    home = tmp_path / "hub"
+    make_identity(home)
+    with pytest.raises(HubError, match="no keys were made"):
+        operate("next-keys", "--home", home, "-o", tmp_path / "nowhere" / "card.json")
+    assert not (home / "keys").exists()
+    with pytest.raises(IdentityError):
+        operate("next-keys", "--home", tmp_path / "another", "-o", tmp_path / "card.json")
+    assert not (tmp_path / "card.json").exists()
 
 
 def test_next_keys_are_private_and_come_with_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
