@@ -31,7 +31,7 @@ from hub.command_line import (
 from hub.database import audit, binding_store, migrating
 from hub.database.connections import make_command_engine
 from hub.errors import DatabaseUnreachable, HubError
-from hub.identity import HubIdentity, further_pairs, make_further
+from hub.identity import HubIdentity, folder_of, further_pairs, make_further
 from hub.logs import configure
 from hub.settings import read_settings
 from sharing_protocol.errors import Malformed
@@ -272,7 +272,7 @@ def _print_identity(
 ) -> None:
     public = identity.public
     if as_json:
-        further = [pair.public.model_dump(exclude={"origin"}) for pair in others]
+        further = [{**pair.public.model_dump(exclude={"origin"}), "folder": folder_of(pair)} for pair in others]
         document = {"version": version("stillwatch"), **public.model_dump()}
         more = {"further": further, "public_url": public_url}
         say(json.dumps(document | {name: value for name, value in more.items() if value}))
@@ -280,6 +280,7 @@ def _print_identity(
     say(f"origin         {public.origin}\nlog key        {public.log_key}\ntimestamp key  {public.timestamp_key}")
     for pair in others:
         say(f"further pair   {pair.public.log_key}\n               {pair.public.timestamp_key}")
+        say(f"               in {folder_of(pair)}")
     if public_url:
         say(f"public URL     {public_url}")
 

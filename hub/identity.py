@@ -154,6 +154,15 @@ def further_pairs(home: Path, origin: str, known: Collection[str] = ()) -> list[
         raise IdentityError(f"the keys in {home / _FURTHER} cannot be read: {error}") from error
 
 
+def folder_of(pair: HubIdentity) -> str:
+    """Where a pair lies in a home, as a relative path: the first pair in the home itself."""
+    return f"{_FURTHER}/{_name_of(pair)}" if pair.is_further else "."
+
+
+def _name_of(pair: HubIdentity) -> str:
+    return pair.log_key.public_key.key_id[:_NAME_DIGITS]
+
+
 def make_further(home: Path, origin: str | None = None) -> HubIdentity:
     """Make a pair to follow the log's present one. If the present one is lost, in a new home with the log's origin.
 
@@ -188,7 +197,7 @@ def _write_pair(folder: Path, pair: HubIdentity) -> None:
     try:
         write_privately(draft / _LOG_KEY_FILE, _pem(pair.log_key))
         write_privately(draft / _TIMESTAMP_KEY_FILE, _pem(pair.timestamp_key))
-        draft.rename(folder / pair.log_key.public_key.key_id[:_NAME_DIGITS])
+        draft.rename(folder / _name_of(pair))
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)
         raise

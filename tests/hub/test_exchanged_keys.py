@@ -497,6 +497,7 @@ def test_next_keys_are_private_and_come_with_a_card(tmp_path: Path, capsys: pyte
     shown = json.loads(capsys.readouterr().out)
     assert shown["log_key"] == first.public.log_key
     assert [pair["log_key"] for pair in shown["further"]] == [printed["card"]["log_key"]]
+    assert (home / shown["further"][0]["folder"] / "log-key.pem").exists()
 
 
 def test_next_keys_of_another_name_are_not_made(tmp_path: Path) -> None:
