@@ -51,6 +51,7 @@ _HELD_BETWEEN_BYTES = 1024 * 1024
 _PATIENCE_SECONDS = 60
 """For one bundle, which takes some hundredths of a second: a process that is stopped must not stop this one."""
 _END_SECONDS = 5.0
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 _UNLISTED = 2
@@ -201,12 +202,18 @@ def _forked(sockets: Sequence[int]) -> Callable[[], None]:
         for process in begun:
             process.join(_END_SECONDS)
 
+    # What others have Python do at a fork must not be broken off, or a lock of theirs may never be free again; nor may
+    # a handler of this process run in the other one.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
-        for one in sockets:
-            process = multiprocessing.get_context("fork").Process(target=_serve_apart, args=(one,), daemon=True)
-            process.start()
-            begun.append(process)
-    except OSError:
+        try:
+            for one in sockets:
+                process = multiprocessing.get_context("fork").Process(target=_serve_apart, args=(one,), daemon=True)
+                process.start()
+                begun.append(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:
         end()
         raise
     return end
@@ -295,8 +302,9 @@ def _serve_apart(own: int) -> None:
     """Serve in a fork: with this socket, and nothing else of what the process had open, or does when it ends."""
     try:
         os.setpgid(0, 0)  # Ctrl-C is for the process that forked this one, which then ends it
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDINGS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
         gc.freeze()  # what is garbage of the other process, that one closes
         for other in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
             if other != own:

@@ -355,6 +355,32 @@ def test_a_fork_finds_what_a_process_started_anew_finds(log: ForumLog) -> None:
     assert found[0].count("PlainRecord") == 2 * 40
 
 
+INTERRUPTED = """
+import multiprocessing, os, signal
+from member_client.sync.examiner import Examiner
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+told = []
+
+def at_fork():
+    signal.raise_signal(signal.SIGINT)
+    told.append("through")
+
+os.register_at_fork(before=at_fork)
+try:
+    Examiner()
+except KeyboardInterrupt:
+    print(*told, "interrupted", *multiprocessing.active_children())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_an_interruption_waits_until_all_that_is_done_at_a_fork_is_done() -> None:
+    """Libraries take locks then, for good if they are broken off."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.split(), done.stderr) == ([*["through"] * examiner.PROCESSES, "interrupted"], "")
+
+
 @pytest.mark.parametrize("threads", ["no threads", "threads"])
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_they_end_with_whoever_asks_them(threads: str, ending: signal.Signals) -> None:
