@@ -76,7 +76,7 @@ def test_of_all_that_a_rule_needs_the_rarest_is_looked_for() -> None:
     choices = {n: all_required(compile_logic([one]).rules[0].condition) for n, one in enumerate(documents)}
     texts = ["frequent some", "some frequent", "Frequent", "rare soon", "frequent some rare", None]
     batch = pa.RecordBatch.from_pydict({"prompt.text": pa.array(texts), "account.id": pa.array(["abc"] * 6)})
-    chosen = {number: (one.field, one.literals) for number, one in rarest(choices, batch).items()}
+    chosen = {number: (one.field, set(one.literals)) for number, one in rarest(choices, batch).items()}
     assert chosen == {
         0: ("prompt.text", {b"rare"}),
         1: ("account.id", {b"nobody's"}),  # nobody has that or "unseen": the longer one
