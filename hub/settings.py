@@ -159,6 +159,8 @@ def read_settings(home: Path | None, config: Path | None, **options: object) -> 
         first = error.errors(include_url=False, include_input=False)[0]
         # An alias is told as such; everywhere the setting has the one name.
         name = ".".join(str(step) for step in first["loc"]).removeprefix(PREFIX).lower() or "settings"
+        if first["type"] == "extra_forbidden" and file is not None:
+            raise SettingsError(f"{name} is set in {file}, and there is no such setting") from None
         raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
     except (SettingsSourceError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings cannot be read{f' from {file}' if file else ''}: {error}") from error

@@ -425,7 +425,7 @@ def _show_and_confirm(statement: MembershipStatement, membership: Membership, ye
     """Say what the admin would sign, and see that it is what they want."""
     if not as_json:
         _explain(statement, membership)
-    confirm("Sign this?", "nothing was signed", "read it without --json", yes=yes, as_json=as_json)
+    confirm("Sign this?", "nothing was signed", "read what it says in a terminal", yes=yes, as_json=as_json)
 
 
 def _admin_cards(paths: list[Path]) -> list[Admin]:

@@ -165,7 +165,10 @@ def find_pending(session: Session, wanted: str) -> Pending:
     """
     found = [proposal for proposal in pending(session) if wanted and proposal.id.startswith(wanted.lower())]
     if len(found) != 1:
-        raise InvalidInput(f"{wanted!r} names {len(found)} pending proposals", "see `stillwatch forum pending`")
+        raise InvalidInput(
+            f"{wanted!r} names {len(found)} pending proposals",
+            "see `stillwatch forum pending`; what has all its signatures is in `stillwatch forum log`",
+        )
     return found[0]
 
 

@@ -278,7 +278,7 @@ def test_identity_prints_the_url_that_members_type_and_refuses_settings_that_ser
     assert "https://other.example" in named.stdout
     assert commands.run("identity", *where, "--config", str(elsewhere)).stdout == named.stdout
     settings.write_text('public_ulr = "https://hub.example"\n')
-    assert refused(commands.run("identity", *where), 2).startswith("public_ulr: ")
+    assert refused(commands.run("identity", *where), 2).startswith("public_ulr is set in ")
 
 
 def test_config_prints_the_settings_in_force_without_secrets(commands: ForkedCommands, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_config_prints_the_settings_in_force_without_secrets(commands: ForkedCom
     as_json = json.loads(commands.run("config", "--home", str(tmp_path), "--json").stdout)
     assert as_json["port"] == 8443
     (tmp_path / "hub.toml").write_text("prot = 8443\n")
-    assert refused(commands.run("config", "--home", str(tmp_path)), 2).startswith("prot: ")
+    assert refused(commands.run("config", "--home", str(tmp_path)), 2).startswith("prot is set in ")
 
 
 def test_bind_takes_a_fingerprint_as_it_was_read_aloud_until_a_forum_is_founded(

@@ -99,7 +99,7 @@ def test_two_names_for_the_database(home: Path, monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max_at_ones = 5", "max_at_ones"),
+        ("max_at_ones = 5", r"max_at_ones is set in .*hub\.toml, and there is no such setting"),
         ("[limits]\nmax_at_once = 5", "limits"),
         ("port = 70000", "port"),
         ("max_at_once = 0", "max_at_once"),
