@@ -429,14 +429,20 @@ def test_a_home_without_the_newer_keys_does_not_go_on_unknowing(
     assert number(restored, "SELECT count(*) FROM unproven_checkpoints") == 0
 
 
-def test_a_backup_comes_back_although_the_keys_are_lost(
-    exchanged: Exchanged, new_database: Callable[[], str], tmp_path: Path
-) -> None:
-    backup, new, restored = tmp_path / "backup", tmp_path / "new", new_database()
+def restored_without_keys(exchanged: Exchanged, backup: Path, new: Path, restored: str) -> HubIdentity:
+    """Restore into a new home, with all of the log's keys lost; gives the pair made there, new to the log."""
     operate("backup", backup, "--database-url", exchanged.database)
     third = make_further(new, exchanged.first.origin)
     operate("restore", backup, "--home", new, "--database-url", restored)
     operate("resume", "--confirm", "--home", new, "--database-url", restored)
+    return third
+
+
+def test_a_backup_comes_back_although_the_keys_are_lost(
+    exchanged: Exchanged, new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    new, restored = tmp_path / "new", new_database()
+    third = restored_without_keys(exchanged, tmp_path / "backup", new, restored)
     with served(exchanged, home=new, database=restored) as box:
         box.exchange_keys(third)
         assert served_checkpoint(box).size == 6
@@ -447,11 +453,8 @@ def test_a_process_that_is_only_probed_hears_of_the_exchange(
     exchanged: Exchanged, new_database: Callable[[], str], tmp_path: Path
 ) -> None:
     """A load balancer sends nothing but probes to a process that is not ready."""
-    backup, new, restored = tmp_path / "backup", tmp_path / "new", new_database()
-    operate("backup", backup, "--database-url", exchanged.database)
-    third = make_further(new, exchanged.first.origin)
-    operate("restore", backup, "--home", new, "--database-url", restored)
-    operate("resume", "--confirm", "--home", new, "--database-url", restored)
+    new, restored = tmp_path / "new", new_database()
+    third = restored_without_keys(exchanged, tmp_path / "backup", new, restored)
     with (
         served(exchanged, home=new, database=restored) as box,
         served(exchanged, home=new, database=restored) as probed,
